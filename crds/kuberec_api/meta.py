@@ -1,0 +1,83 @@
+"""What all three kinds share: group, metadata, conditions, references. Times are RFC 3339 strings in UTC."""
+
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+from featuregen.spec import SpecModel
+
+GROUP = "kuberec.dev"
+VERSION = "v1alpha1"
+API_VERSION = f"{GROUP}/{VERSION}"
+
+ResourceName = Annotated[str, Field(min_length=1, max_length=40, pattern=r"^[a-z]([-a-z0-9]*[a-z0-9])?$")]
+Quantity = Annotated[str, Field(max_length=32, pattern=r"^[0-9]+(\.[0-9]+)?(m|Ki|Mi|Gi|Ti|k|M|G|T)?$")]
+
+
+class StatusModel(BaseModel):
+    """Base of status types: camelCase aliases; unknown fields are ignored, since a newer writer may have added some."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="ignore")
+
+
+class ObjectMeta(BaseModel):
+    """The part of Kubernetes' ObjectMeta that KubeRec reads."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="ignore")
+
+    name: ResourceName
+    namespace: str = "default"
+    uid: str = ""
+    generation: int = 0
+    resource_version: str = ""
+    labels: dict[str, str] = Field(default_factory=dict)
+    annotations: dict[str, str] = Field(default_factory=dict)
+    creation_timestamp: str | None = None
+    deletion_timestamp: str | None = None
+
+
+class LocalRef(SpecModel):
+    """A reference to a resource of the same namespace."""
+
+    name: ResourceName
+
+
+class SecretRef(SpecModel):
+    """A reference to a Secret of the same namespace, by its name; its values never appear in spec or status."""
+
+    name: Annotated[str, Field(min_length=1, max_length=253)]
+
+
+class SecretKeyRef(SecretRef):
+    """One key of a Secret."""
+
+    key: Annotated[str, Field(min_length=1, max_length=253)]
+
+
+class ConditionStatus(StrEnum):
+    """metav1.ConditionStatus."""
+
+    TRUE = "True"
+    FALSE = "False"
+    UNKNOWN = "Unknown"
+
+
+class Condition(StatusModel):
+    """metav1.Condition."""
+
+    type: Annotated[str, Field(max_length=316)]
+    status: ConditionStatus
+    reason: Annotated[str, Field(max_length=1024)]
+    message: Annotated[str, Field(max_length=32768)] = ""
+    last_transition_time: str
+    observed_generation: int = 0
+
+
+class Resources(SpecModel):
+    """Compute resources of one process; requests equal limits."""
+
+    cpu: Quantity = "1"
+    memory: Quantity = "2Gi"
+    gpus: Annotated[int, Field(ge=0, le=16)] = 0

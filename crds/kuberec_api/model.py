@@ -1,0 +1,138 @@
+"""RecModel: features, embeddings, network and tasks; everything that must be equal in training and serving."""
+
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from featuregen.spec import FeatureSpec, Name, SpecModel
+from kuberec_api.meta import API_VERSION, Condition, ObjectMeta, StatusModel
+
+OptimizerFloat = Annotated[float, Field(gt=0)]
+
+
+class SparseOptimizerKind(StrEnum):
+    """Optimizers of embedding rows; each keeps its state inside the row."""
+
+    ROWWISE_ADAGRAD = "RowwiseAdagrad"
+    ADAGRAD = "Adagrad"
+    SGD = "SGD"
+
+
+class SparseOptimizer(SpecModel):
+    """Optimizer of embedding rows."""
+
+    kind: SparseOptimizerKind = SparseOptimizerKind.ROWWISE_ADAGRAD
+    learning_rate: OptimizerFloat = 0.05
+    epsilon: OptimizerFloat = 1e-8
+
+
+class InitializerKind(StrEnum):
+    """Initial values of a row: a pure function of (seed, table, id)."""
+
+    NORMAL = "Normal"
+    UNIFORM = "Uniform"
+    ZEROS = "Zeros"
+
+
+class Initializer(SpecModel):
+    """Initial values of a new row; `stddev` is the scale (half width for Uniform)."""
+
+    kind: InitializerKind = InitializerKind.NORMAL
+    stddev: Annotated[float, Field(ge=0)] = 0.01
+
+
+class EmbeddingDefaults(SpecModel):
+    """What every embedding table has unless its own entry says otherwise."""
+
+    dim: Annotated[int, Field(ge=1, le=512)] = 16
+    optimizer: SparseOptimizer = SparseOptimizer()
+    initializer: Initializer = Initializer()
+
+
+class EmbeddingTable(SpecModel):
+    """Overrides for one table; tables are named after the feature that owns the encoder."""
+
+    name: Name
+    dim: Annotated[int, Field(ge=1, le=512)]
+
+
+class Embeddings(SpecModel):
+    """Embedding tables of the model."""
+
+    defaults: EmbeddingDefaults = EmbeddingDefaults()
+    tables: Annotated[list[EmbeddingTable], Field(max_length=1024)] = Field(default_factory=list)
+
+
+class NetworkKind(StrEnum):
+    """Networks that this release implements."""
+
+    DEEP_FM = "DeepFM"
+    WIDE_AND_DEEP = "WideAndDeep"
+    MULTI_TOWER = "MultiTower"
+
+
+class NetworkParams(SpecModel):
+    """Sizes of the network."""
+
+    hidden_units: Annotated[list[Annotated[int, Field(ge=1, le=8192)]], Field(min_length=1, max_length=16)] = Field(
+        default_factory=lambda: [128, 64]
+    )
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+
+class Network(SpecModel):
+    """The dense part. DeepFM and WideAndDeep read groups `wide` and `deep`; MultiTower builds a tower per group."""
+
+    kind: NetworkKind
+    groups: Annotated[
+        dict[Name, Annotated[list[Name], Field(min_length=1, max_length=1024)]], Field(min_length=1, max_length=32)
+    ]
+    params: NetworkParams = NetworkParams()
+
+
+class LossKind(StrEnum):
+    """Losses that this release implements."""
+
+    BINARY_CROSSENTROPY = "BinaryCrossEntropy"
+
+
+class Task(SpecModel):
+    """One target: its label field in the sample and its loss."""
+
+    name: Name
+    label: Name
+    loss: LossKind = LossKind.BINARY_CROSSENTROPY
+
+
+class RecModelSpec(SpecModel):
+    """Spec of a RecModel."""
+
+    features: FeatureSpec
+    embeddings: Embeddings = Embeddings()
+    network: Network
+    tasks: Annotated[list[Task], Field(min_length=1, max_length=1)]
+    seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
+
+
+class RecModelStatus(StatusModel):
+    """Status of a RecModel."""
+
+    conditions: list[Condition] = Field(default_factory=list)
+    observed_generation: int = 0
+    digest: str | None = None
+    features: int | None = None
+    tables: int | None = None
+    parameters: int | None = None
+
+
+class RecModel(SpecModel):
+    """A recommendation model: one definition for training and serving."""
+
+    api_version: Literal["kuberec.dev/v1alpha1"] = API_VERSION
+    kind: Literal["RecModel"] = "RecModel"
+    metadata: ObjectMeta
+    spec: RecModelSpec
+    status: RecModelStatus = RecModelStatus()
+
+

@@ -1,0 +1,310 @@
+"""RecTraining: where samples come from, how many processes train, where epochs and publications go."""
+
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from featuregen.spec import Duration, Name, SpecModel
+from kuberec_api.meta import (
+    API_VERSION,
+    Condition,
+    LocalRef,
+    ObjectMeta,
+    Resources,
+    SecretKeyRef,
+    SecretRef,
+    StatusModel,
+)
+
+
+class KafkaFormat(StrEnum):
+    """Encoding of a message: one JSON object per message (one sample), or an Arrow IPC stream of many samples."""
+
+    JSON = "Json"
+    ARROW = "Arrow"
+
+
+class StartFrom(StrEnum):
+    """Where a partition without a committed offset starts."""
+
+    EARLIEST = "Earliest"
+    LATEST = "Latest"
+
+
+class StopAt(StrEnum):
+    """When a training ends: `Never`, or at the offsets that were the end of the topic when the training first started."""
+
+    NEVER = "Never"
+    END = "End"
+
+
+class OnBadRecord(StrEnum):
+    """What happens to a message that does not parse: `Fail` the attempt, or `Skip` it, counted and sampled in status."""
+
+    FAIL = "Fail"
+    SKIP = "Skip"
+
+
+class KafkaSource(SpecModel):
+    """A Kafka topic. Consumer groups are not used: offsets live in the checkpoint."""
+
+    bootstrap_servers: Annotated[str, Field(min_length=1, max_length=1024)]
+    topic: Annotated[str, Field(min_length=1, max_length=249, pattern=r"^[a-zA-Z0-9._-]+$")]
+    format: KafkaFormat = KafkaFormat.JSON
+    start_from: StartFrom = StartFrom.EARLIEST
+    stop_at: StopAt = StopAt.NEVER
+    on_bad_record: OnBadRecord = OnBadRecord.FAIL
+
+
+class Source(SpecModel):
+    """Exactly one source of samples."""
+
+    kafka: KafkaSource | None = None
+
+
+class ParameterServers(SpecModel):
+    """The shards."""
+
+    replicas: Annotated[int, Field(ge=1, le=64)] = 1
+    resources: Resources = Resources()
+
+
+class Workers(SpecModel):
+    """The workers; `batch_size` is samples per step of one worker."""
+
+    replicas: Annotated[int, Field(ge=1, le=256)] = 1
+    batch_size: Annotated[int, Field(ge=1, le=65536)] = 2048
+    resources: Resources = Resources()
+
+
+class SynchronizationMode(StrEnum):
+    """Async: bounded staleness. (Sync is planned; it is not in the API before it is implemented.)"""
+
+    ASYNC = "Async"
+
+
+class Synchronization(SpecModel):
+    """How far a worker may run ahead of its unacknowledged pushes."""
+
+    mode: SynchronizationMode = SynchronizationMode.ASYNC
+    max_staleness: Annotated[int, Field(ge=1, le=16)] = 2
+
+
+class DenseOptimizerKind(StrEnum):
+    """Optimizers of dense weights."""
+
+    ADAM = "Adam"
+    SGD = "SGD"
+
+
+class DenseOptimizer(SpecModel):
+    """Optimizer of dense weights."""
+
+    kind: DenseOptimizerKind = DenseOptimizerKind.ADAM
+    learning_rate: Annotated[float, Field(gt=0)] = 0.001
+
+
+class Credentials(SpecModel):
+    """Object-store credentials: a Secret with AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and optionally AWS_ENDPOINT."""
+
+    secret_ref: SecretRef
+
+
+class Checkpoint(SpecModel):
+    """Where epochs are committed (`s3://`, `gs://`, `az://` or `file:///`), how often, and how many are kept."""
+
+    uri: Annotated[str, Field(min_length=1, max_length=1024)]
+    interval: Duration = "60s"
+    keep: Annotated[int, Field(ge=1, le=100)] = 5
+    credentials: Credentials | None = None
+
+
+class RowType(StrEnum):
+    """Data type of published rows."""
+
+    FLOAT32 = "Float32"
+    BFLOAT16 = "BFloat16"
+    FLOAT16 = "Float16"
+
+
+class RedisTier(SpecModel):
+    """A Redis, Valkey or Redis-compatible server; the password comes from a Secret, never from the URL."""
+
+    url: Annotated[str, Field(min_length=1, max_length=1024, pattern=r"^rediss?://[^@]+$")]
+    password_from: SecretKeyRef | None = None
+
+
+class Publish(SpecModel):
+    """Publication of learnt rows and dense weights."""
+
+    redis: RedisTier
+    interval: Duration = "5s"
+    dtype: RowType = RowType.BFLOAT16
+    keep: Annotated[int, Field(ge=1, le=100)] = 3
+
+
+class MonitorMetric(StrEnum):
+    """Metrics a monitor can watch."""
+
+    POSITIVE_RATIO = "PositiveRatio"
+    AUC = "AUC"
+
+
+class Range(SpecModel):
+    """A closed range; at least one end."""
+
+    min: float | None = None
+    max: float | None = None
+
+
+class Monitor(SpecModel):
+    """A live check over the last `window` samples; out of range holds publications back."""
+
+    name: Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[a-z]([-a-z0-9]*[a-z0-9])?$")]
+    metric: MonitorMetric
+    task: Name | None = None
+    window: Annotated[int, Field(ge=100, le=10_000_000)] = 50_000
+    range: Range
+
+
+class FailurePolicy(SpecModel):
+    """How many attempts may be lost before the training is Failed."""
+
+    backoff_limit: Annotated[int, Field(ge=0, le=100)] = 6
+
+
+class RecTrainingSpec(SpecModel):
+    """Spec of a RecTraining."""
+
+    model_ref: LocalRef
+    source: Source
+    parameter_servers: ParameterServers = ParameterServers()
+    workers: Workers = Workers()
+    synchronization: Synchronization = Synchronization()
+    optimizer: DenseOptimizer = DenseOptimizer()
+    checkpoint: Checkpoint
+    publish: Publish | None = None
+    monitors: Annotated[list[Monitor], Field(max_length=32)] = Field(default_factory=list)
+    failure_policy: FailurePolicy = FailurePolicy()
+    suspend: bool = False
+
+
+class TrainingState(StrEnum):
+    """One word for `kubectl get`."""
+
+    PENDING = "Pending"
+    STARTING = "Starting"
+    RUNNING = "Running"
+    RESTARTING = "Restarting"
+    SUSPENDING = "Suspending"
+    SUSPENDED = "Suspended"
+    SUCCEEDED = "Succeeded"
+    FAILED = "Failed"
+
+
+class Progress(StatusModel):
+    """Live figures, written by the driver. `samples` counts applied samples; `auc` is progressive."""
+
+    step: int = 0
+    samples: int = 0
+    samples_per_second: float = 0.0
+    lag: int | None = None
+    loss: float | None = None
+    auc: float | None = None
+    skipped_records: int = 0
+    updated_at: str | None = None
+
+
+class Offset(StatusModel):
+    """Next offset to read of one partition, as committed."""
+
+    worker: int = 0
+    topic: str
+    partition: int
+    offset: int
+
+
+class CheckpointStatus(StatusModel):
+    """The last committed epoch. `samples` is the number of samples applied up to it since the training first started."""
+
+    epoch: int
+    attempt: int
+    uri: str
+    committed_at: str
+    samples: int = 0
+    offsets: list[Offset] = Field(default_factory=list)
+
+
+class PublicationStatus(StatusModel):
+    """The last publication: `version` is `<attempt>.<epoch>`."""
+
+    version: str
+    rows: int = 0
+    published_at: str
+
+
+class MonitorState(StrEnum):
+    """Verdict of a monitor; `Warming` until its window is full."""
+
+    WARMING = "Warming"
+    IN_RANGE = "InRange"
+    OUT_OF_RANGE = "OutOfRange"
+
+
+class MonitorStatus(StatusModel):
+    """Value and verdict of one monitor."""
+
+    name: str
+    value: float | None = None
+    state: MonitorState = MonitorState.WARMING
+
+
+class Outcome(StatusModel):
+    """How an attempt ended, written by the driver right before it exits: the operator's source for reason and message."""
+
+    attempt: int
+    reason: str
+    message: str = ""
+    permanent: bool = False
+    exit_code: int = 0
+
+
+class Restart(StatusModel):
+    """One lost attempt."""
+
+    time: str
+    attempt: int
+    role: str = "driver"
+    reason: str
+    message: str = ""
+
+
+class RecTrainingStatus(StatusModel):
+    """Status of a RecTraining.
+
+    The operator owns conditions, observedGeneration, state, attempt, restarts; the driver owns progress, checkpoint,
+    publication, monitors, outcome and its own conditions (`PublishingPaused`, `Degraded`).
+    """
+
+    conditions: list[Condition] = Field(default_factory=list)
+    observed_generation: int = 0
+    state: TrainingState | None = None
+    attempt: int = 0
+    workers: int | None = None
+    progress: Progress | None = None
+    checkpoint: CheckpointStatus | None = None
+    publication: PublicationStatus | None = None
+    monitors: list[MonitorStatus] = Field(default_factory=list)
+    outcome: Outcome | None = None
+    restarts: list[Restart] = Field(default_factory=list)
+
+
+class RecTraining(SpecModel):
+    """One training of a RecModel from a source of samples."""
+
+    api_version: Literal["kuberec.dev/v1alpha1"] = API_VERSION
+    kind: Literal["RecTraining"] = "RecTraining"
+    metadata: ObjectMeta
+    spec: RecTrainingSpec
+    status: RecTrainingStatus = RecTrainingStatus()

@@ -1,0 +1,1 @@
+"""What runs inside Ray: parameter-server training, publication and serving. See ARCHITECTURE.md, section Runtime."""
