@@ -1,0 +1,23 @@
+"""Where samples come from. `Source` is the seam; only this package knows what an offset is."""
+
+from kuberec_runtime.stream.source import (
+    BadRecordError,
+    Batch,
+    OffsetOutOfRangeError,
+    PartitionStart,
+    Position,
+    Source,
+    SourceUnavailableError,
+    TopicNotFoundError,
+)
+
+__all__ = [
+    "BadRecordError",
+    "Batch",
+    "OffsetOutOfRangeError",
+    "PartitionStart",
+    "Position",
+    "Source",
+    "SourceUnavailableError",
+    "TopicNotFoundError",
+]

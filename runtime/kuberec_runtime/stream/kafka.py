@@ -1,0 +1,249 @@
+"""Kafka as a source: manual assignment, no consumer group, no auto-commit; offsets belong to the checkpoint.
+
+The broker is never asked where to go on. `auto.offset.reset=error` makes an expired offset an error instead of a jump.
+"""
+
+from collections import deque
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from numpy.typing import NDArray
+
+from kuberec_api.training import KafkaSource as KafkaSpec
+from kuberec_api.training import OnBadRecord, StartFrom, StopAt
+from kuberec_runtime.stream.chunk import Chunk, Taken
+from kuberec_runtime.stream.decode import DecodeError, Decoder
+from kuberec_runtime.stream.source import (
+    BadRecordError,
+    Batch,
+    OffsetOutOfRangeError,
+    PartitionStart,
+    Position,
+    SourceUnavailableError,
+    TopicNotFoundError,
+)
+
+_OUT_OF_RANGE = {KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE}
+_NO_TOPIC = {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION}
+_BAD_RECORDS_KEPT = 5
+
+
+def _configuration(spec: KafkaSpec) -> dict[str, object]:
+    return {
+        "bootstrap.servers": spec.bootstrap_servers,
+        "group.id": "kuberec-offsets-live-in-the-checkpoint",
+        "enable.auto.commit": False,
+        "enable.auto.offset.store": False,
+        "auto.offset.reset": "error",
+        "enable.partition.eof": True,
+        "fetch.wait.max.ms": 100,
+        "queued.max.messages.kbytes": 65536,
+        "socket.keepalive.enable": True,
+        "log_level": 3,
+    }
+
+
+def discover(spec: KafkaSpec, known: Sequence[PartitionStart], timeout_s: float = 10.0) -> list[PartitionStart]:
+    """Lists the topic's partitions with where each one starts and ends.
+
+    Partitions in `known` (from a manifest) keep their position and end. A new one starts by `startFrom` if nothing is
+    known yet, else at its earliest record: a partition that appeared later has been read by nobody.
+
+    Raises:
+        SourceUnavailableError: no broker answers at `bootstrapServers`.
+        TopicNotFoundError: the topic does not exist, or lost a partition that is in `known`.
+    """
+    consumer = Consumer(_configuration(spec))
+    try:
+        ids = _partitions(consumer, spec, timeout_s)
+        by_id = {k.partition: k for k in known}
+        if gone := set(by_id) - set(ids):
+            raise TopicNotFoundError(
+                f"topic '{spec.topic}' has no partition {min(gone)} any more, but the checkpoint has its offset; "
+                "was the topic recreated? A fresh topic needs a fresh checkpoint.uri"
+            )
+        starts = []
+        for partition in ids:
+            low, high = _watermarks(consumer, spec, partition, timeout_s)
+            if partition in by_id:
+                starts.append(by_id[partition])
+                continue
+            latest = spec.start_from is StartFrom.LATEST and not known
+            end = high if spec.stop_at is StopAt.END else None
+            starts.append(PartitionStart(partition, Position(high if latest else low), end))
+        return starts
+    finally:
+        consumer.close()
+
+
+def _partitions(consumer: Consumer, spec: KafkaSpec, timeout_s: float) -> list[int]:
+    try:
+        topic = consumer.list_topics(spec.topic, timeout=timeout_s).topics[spec.topic]
+    except KafkaException as error:
+        raise SourceUnavailableError(
+            f"no Kafka broker answers at bootstrapServers '{spec.bootstrap_servers}': {error.args[0].str()}"
+        ) from error
+    if topic.error is not None or not topic.partitions:
+        raise TopicNotFoundError(
+            f"topic '{spec.topic}' does not exist at '{spec.bootstrap_servers}'; create it or mend source.kafka.topic"
+        )
+    return sorted(topic.partitions)
+
+
+def _watermarks(consumer: Consumer, spec: KafkaSpec, partition: int, timeout_s: float) -> tuple[int, int]:
+    try:
+        low, high = consumer.get_watermark_offsets(TopicPartition(spec.topic, partition), timeout=timeout_s)
+    except KafkaException as error:
+        raise SourceUnavailableError(f"topic '{spec.topic}' partition {partition}: {error.args[0].str()}") from error
+    return int(low), int(high)
+
+
+class KafkaSource:
+    """A worker's partitions of one topic. Implements `Source`; used by one thread."""
+
+    def __init__(self, spec: KafkaSpec, schema: pa.Schema, starts: Sequence[PartitionStart], batch_size: int) -> None:
+        self._spec, self._batch_size = spec, batch_size
+        self._decoder = Decoder(schema, spec.format)
+        self._starts = {s.partition: s for s in starts}
+        self._position = {s.partition: s.position.next for s in starts}
+        self._open = {s.partition for s in starts if s.end is not None and s.position.next < s.end}
+        self._bounded = all(s.end is not None for s in starts)
+        self._chunks: deque[Chunk] = deque()
+        self._bad: deque[str] = deque(maxlen=_BAD_RECORDS_KEPT)
+        self._consumer = Consumer(_configuration(spec))
+        self._consumer.assign([TopicPartition(spec.topic, s.partition, s.position.next) for s in starts])
+
+    def poll(self, timeout_s: float) -> Batch | None:
+        """See `Source.poll`. Raises the errors of `kuberec_runtime.stream.source`."""
+        if sum(c.left for c in self._chunks) < self._batch_size:
+            self._fetch(self._batch_size, timeout_s)
+        pieces: list[Taken] = []
+        need = self._batch_size
+        while self._chunks and need > 0:
+            pieces.append(self._chunks[0].take(need))
+            need -= pieces[-1].table.num_rows
+            if not self._chunks[0].empty:
+                break
+            self._chunks.popleft()
+        return _join(pieces) if pieces else None
+
+    @property
+    def finished(self) -> bool:
+        """See `Source.finished`."""
+        return self._bounded and not self._open and not self._chunks
+
+    def lag(self) -> int | None:
+        """See `Source.lag`."""
+        total = 0
+        for partition, position in self._position.items():
+            try:
+                _, high = self._consumer.get_watermark_offsets(TopicPartition(self._spec.topic, partition), cached=True)
+            except KafkaException:
+                return None
+            if high < 0:
+                return None
+            total += max(0, high - position)
+        return total
+
+    def bad_records(self) -> list[str]:
+        """See `Source.bad_records`."""
+        return list(self._bad)
+
+    def close(self) -> None:
+        """See `Source.close`."""
+        self._consumer.close()
+
+    def _fetch(self, count: int, timeout_s: float) -> None:
+        if self._bounded and not self._open:
+            return
+        messages = [m for m in self._consumer.consume(count, timeout=timeout_s) if self._is_record(m)]
+        if messages:
+            self._chunks.append(self._decode(messages))
+
+    def _is_record(self, message: Message) -> bool:
+        partition, error = message.partition(), message.error()
+        if error is None:
+            end = self._starts[partition].end
+            if end is not None and message.offset() >= end:
+                self._open.discard(partition)
+                return False
+            self._position[partition] = message.offset() + 1
+            if end is not None and message.offset() + 1 >= end:
+                self._open.discard(partition)
+            return True
+        code = error.code()
+        if code == KafkaError._PARTITION_EOF:
+            end = self._starts[partition].end
+            if end is not None and message.offset() >= end:
+                self._open.discard(partition)
+        elif code in _OUT_OF_RANGE:
+            raise OffsetOutOfRangeError(
+                f"topic '{self._spec.topic}' partition {partition}: offset {self._position[partition]} is not on the "
+                "broker any more (retention was shorter than the pause); nothing was skipped: to go on from the "
+                "earliest record, start a new training with a fresh checkpoint.uri and startFrom: Earliest"
+            )
+        elif code in _NO_TOPIC:
+            raise TopicNotFoundError(f"topic '{self._spec.topic}' does not exist any more: {error.str()}")
+        elif error.fatal():
+            raise SourceUnavailableError(f"topic '{self._spec.topic}': {error.str()}")
+        return False
+
+    def _decode(self, messages: Sequence[Message]) -> Chunk:
+        partition = np.array([m.partition() for m in messages], np.int64)
+        offset = np.array([m.offset() for m in messages], np.int64)
+        before = np.zeros(len(messages), np.int64)
+        bad = np.zeros(len(messages), np.bool_)
+        try:
+            table, rows = self._decoder.many([m.value() or b"" for m in messages])
+        except DecodeError:
+            table, rows = self._one_by_one(messages, bad)
+        counts = np.array(rows, np.int64)
+        for partition_id, start in self._starts.items():
+            first = np.flatnonzero((partition == partition_id) & (offset == start.position.next))
+            if start.position.skip and first.size:
+                m = int(first[0])
+                table = _without(table, int(counts[:m].sum()), start.position.skip)
+                before[m] = start.position.skip
+                counts[m] -= start.position.skip
+        return Chunk(table, partition, offset, counts, before, bad)
+
+    def _one_by_one(self, messages: Sequence[Message], bad: NDArray[np.bool_]) -> tuple[pa.Table, list[int]]:
+        tables, rows = [self._decoder.empty()], []
+        for i, message in enumerate(messages):
+            try:
+                table = self._decoder.one(message.value() or b"")
+            except DecodeError as error:
+                where = f"topic '{self._spec.topic}' partition {message.partition()} offset {message.offset()}"
+                if self._spec.on_bad_record is OnBadRecord.FAIL:
+                    raise BadRecordError(
+                        f"{where}: {error}\n  to pass over such records (counted in status) set "
+                        "spec.source.kafka.onBadRecord: Skip"
+                    ) from error
+                self._bad.append(f"{where}: {error}")
+                bad[i] = True
+                table = self._decoder.empty()
+            tables.append(table)
+            rows.append(table.num_rows)
+        return pa.concat_tables(tables), rows
+
+
+def _without(table: pa.Table, start: int, count: int) -> pa.Table:
+    return pa.concat_tables([table.slice(0, start), table.slice(start + count)])
+
+
+def _join(pieces: Sequence[Taken]) -> Batch:
+    positions: dict[int, Position] = {}
+    samples: dict[int, int] = {}
+    skipped: dict[int, int] = {}
+    for piece in pieces:
+        positions.update(piece.positions)
+        for partition, n in piece.samples.items():
+            samples[partition] = samples.get(partition, 0) + n
+        for partition, n in piece.skipped.items():
+            skipped[partition] = skipped.get(partition, 0) + n
+    table = pa.concat_tables([p.table for p in pieces]).combine_chunks()
+    newest = pc.max(table.column("now")).as_py() if table.num_rows else None
+    return Batch(table, positions, samples, skipped, newest or 0)
