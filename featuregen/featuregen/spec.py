@@ -1,7 +1,7 @@
 """The native feature spec as typed data: what `RecModel.spec.features` holds, and nothing that is not implemented.
 
-Pure Pydantic: no numpy, no numba, so that the operator and the CRD generator can import it. Field names are camelCase on
-the wire and snake_case in Python; unknown fields are refused. Meaning is checked by `featuregen.compiler`, not here.
+Pure Pydantic: no numpy, no numba, so that the operator and the CRD generator can import it. Field names are camelCase
+on the wire and snake_case in Python; unknown fields are refused. Meaning is checked by `featuregen.compiler`, not here.
 """
 
 from enum import StrEnum
@@ -130,7 +130,7 @@ class Normalizer(SpecModel):
 
 
 class ComboMode(StrEnum):
-    """How a combo joins its inputs: `concat` hashes "a_b" (EasyRec/TF compatible), `mix` mixes the two 64-bit hashes."""
+    """How a combo joins its inputs: `concat` hashes "a_b" (as EasyRec and pyFG), `mix` mixes the 64-bit hashes."""
 
     CONCAT = "concat"
     MIX = "mix"
