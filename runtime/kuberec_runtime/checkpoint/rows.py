@@ -1,0 +1,130 @@
+"""Row files: the rows of one table width of one shard, as an Arrow IPC file that any tool can open.
+
+A row is opaque here: `stride` float32 words (weights, optimizer state, and counters kept as the bits of a uint32),
+copied bit for bit. Checksums are verified on every read: a wrong row would train on silently.
+"""
+
+import hashlib
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from kuberec_runtime.checkpoint.errors import CorruptFile
+from kuberec_runtime.checkpoint.manifest import FileRef
+from kuberec_runtime.checkpoint.store import Store
+from kuberec_runtime.crashpoints import crash_here
+
+BATCH_ROWS = 1 << 20
+
+
+def write_rows(
+    store: Store,
+    prefix: str,
+    width: int,
+    keys: NDArray[np.int64],
+    raw: NDArray[np.float32],
+    *,
+    shard: int = 0,
+    buckets: tuple[int, int] = (0, 255),
+) -> FileRef:
+    """Writes rows durably.
+
+    Args:
+        store: where to.
+        prefix: the epoch's folder, from `data_prefix`.
+        width: weights per row: what tells the files of one shard apart.
+        keys: shape (n,), unique.
+        raw: shape (n, stride).
+        shard: index of the writing shard: what tells the files of one width apart.
+        buckets: inclusive range of virtual buckets of these keys.
+
+    Returns:
+        The file's name, size and checksum, for the manifest.
+
+    Raises:
+        StoreError: it could not be written.
+    """
+    if keys.dtype != np.int64 or raw.dtype != np.float32 or raw.ndim != 2 or len(keys) != len(raw):
+        raise ValueError(
+            f"rows need int64 keys and float32 rows of one length, not {keys.dtype}{keys.shape}, {raw.shape}"
+        )
+    stride = raw.shape[1]
+    schema = pa.schema(
+        [pa.field("key", pa.int64(), nullable=False), pa.field("row", pa.list_(pa.float32(), stride), nullable=False)],
+        metadata={"kuberec.width": str(width), "kuberec.format": "1"},
+    )
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_file(sink, schema) as writer:
+        for start in range(0, len(keys), BATCH_ROWS):
+            part = np.ascontiguousarray(raw[start : start + BATCH_ROWS]).reshape(-1)
+            rows = pa.FixedSizeListArray.from_arrays(pa.array(part, pa.float32()), stride)
+            writer.write_batch(pa.record_batch([pa.array(keys[start : start + BATCH_ROWS]), rows], schema=schema))
+    body = memoryview(sink.getvalue())
+    reference = FileRef(
+        key=f"{prefix}/rows-w{width}-s{shard}.arrow",
+        size=body.nbytes,
+        sha256=hashlib.sha256(body).hexdigest(),
+        width=width,
+        rows=len(keys),
+        stride=stride,
+        buckets=buckets,
+    )
+    crash_here("checkpoint.before-rows")
+    store.put(reference.key, body)
+    crash_here("checkpoint.rows-written")
+    return reference
+
+
+def read_rows(store: Store, reference: FileRef) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Reads rows and verifies them.
+
+    Returns:
+        keys, shape (n,), and raw rows, shape (n, stride), possibly read-only views of the file.
+
+    Raises:
+        ObjectMissing: the file is not there.
+        CorruptFile: size, checksum or shape are not what the manifest says.
+        StoreError: it could not be read.
+    """
+    body = read_verified(store, reference)
+    try:
+        table = pa.ipc.open_file(pa.BufferReader(pa.py_buffer(body))).read_all()
+    except (pa.ArrowInvalid, OSError) as error:
+        raise CorruptFile(reference.key, f"{store.uri}/{reference.key}: not an Arrow file: {error}") from error
+    keys = np.zeros(0, np.int64)
+    raw = np.zeros((0, reference.stride), np.float32)
+    if table.num_rows:
+        keys = np.concatenate([chunk.to_numpy() for chunk in table.column("key").chunks])
+        raw = np.concatenate([chunk.flatten().to_numpy() for chunk in table.column("row").chunks])
+        raw = raw.reshape(len(keys), -1)
+    if raw.shape != (reference.rows, reference.stride):
+        raise CorruptFile(
+            reference.key,
+            f"{store.uri}/{reference.key}: holds rows of shape {raw.shape}, the manifest says "
+            f"({reference.rows}, {reference.stride})",
+        )
+    return keys, raw
+
+
+def read_verified(store: Store, reference: FileRef) -> memoryview:
+    """Reads a file's bytes and verifies size and checksum.
+
+    Raises:
+        ObjectMissing: the file is not there.
+        CorruptFile: it is not what the manifest says.
+        StoreError: it could not be read.
+    """
+    body = store.get(reference.key)
+    if body.nbytes != reference.size:
+        raise CorruptFile(
+            reference.key,
+            f"{store.uri}/{reference.key}: {body.nbytes} bytes, the manifest says {reference.size}",
+        )
+    found = hashlib.sha256(body).hexdigest()
+    if found != reference.sha256:
+        raise CorruptFile(
+            reference.key,
+            f"{store.uri}/{reference.key}: sha256 {found[:16]}, the manifest says {reference.sha256[:16]}",
+        )
+    return body
