@@ -199,6 +199,20 @@ GO_TOOLS = {
 }
 
 
+def kuberay_crds() -> Path:
+    """Returns the folder of KubeRay's CRDs, of the version that go.mod pins."""
+
+    def copy(out: Path) -> None:
+        command = ["go", "list", "-m", "-f", "{{.Dir}}", "github.com/ray-project/kuberay/ray-operator"]
+        env = {**os.environ, "PATH": search_path()}
+        _logged(["go", "mod", "download", command[-1]], "kuberay-crds", SOURCE)
+        module = subprocess.run(command, cwd=SOURCE, env=env, capture_output=True, text=True, check=True).stdout.strip()
+        for file in Path(module, "config", "crd", "bases").glob("*.yaml"):
+            (out / file.name).write_bytes(file.read_bytes())
+
+    return cached("kuberay-crds", [SOURCE / "go.sum"], "a few seconds, once", copy)
+
+
 def ensure(tool: str) -> Path:
     """Returns the path of a tool, installing or building it first if need be.
 
@@ -267,6 +281,7 @@ def setup(*, services: bool = True, control_plane: bool = True, node: bool = Tru
     if control_plane:
         ensure_packages(CONTROL_PLANE_PACKAGES)
         ensure("kube")
+        kuberay_crds()
     if node:
         ensure_packages(NODE_PACKAGES)
         for tool in ("dns", "ray-operator", "helm"):
