@@ -102,6 +102,7 @@ class Manifest(ManifestModel):
     monitors: Any = None
     published: str | None = None
     rng: Any = None
+    plan: Any = None
 
     @property
     def samples(self) -> int:

@@ -64,8 +64,8 @@ class Gate:
                 reason = "".join(part.capitalize() for part in monitor.name.split("-")) + "OutOfRange"
                 low, high = monitor.range.min, monitor.range.max
                 message = (
-                    f"monitor '{monitor.name}': {monitor.metric.value} {value:.4f} over the last {window.count} samples "
-                    f"is outside [{'-inf' if low is None else low}, {'inf' if high is None else high}]"
+                    f"monitor '{monitor.name}': {monitor.metric.value} {value:.4f} over the last {window.count} "
+                    f"samples is outside [{'-inf' if low is None else low}, {'inf' if high is None else high}]"
                 )
         return Verdict(not message, tuple(statuses), reason, message)
 

@@ -49,7 +49,7 @@ def auc(predictions: F32, labels: F32) -> float | None:
     positives, negatives = int(positive.sum()), int((~positive).sum())
     if not positives or not negatives:
         return None
-    values, inverse, counts = np.unique(predictions, return_inverse=True, return_counts=True)
+    _, inverse, counts = np.unique(predictions, return_inverse=True, return_counts=True)
     last_rank = np.cumsum(counts).astype(np.float64)
     mean_rank = last_rank - (counts - 1) / 2
     rank_sum = float(mean_rank[inverse][positive].sum())

@@ -1,0 +1,119 @@
+"""What Ray runs: thin shells around `ShardHost` and `Worker`; everything interesting is in those.
+
+Heavy imports (TensorFlow) happen inside the worker's constructor, so a shard never pays for them.
+"""
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from kuberec_api import RecModel, RecTraining
+from kuberec_runtime.stream import PartitionStart
+from kuberec_runtime.table.dense import DenseState
+from kuberec_runtime.train.job import Job
+from kuberec_runtime.train.shardhost import ShardEpoch, ShardHost, ShardPublication
+from kuberec_runtime.train.worker import Worker, WorkerCut, WorkerReport
+
+
+def node_address() -> str:
+    """The address under which other pods reach this process; loopback when Ray runs on this machine alone."""
+    import ray
+
+    return str(ray.util.get_node_ip_address())
+
+
+class ShardActor:
+    """One shard."""
+
+    def __init__(self, model: RecModel, training: RecTraining, attempt: int, index: int, token: bytes) -> None:
+        self._host = ShardHost(Job(model, training, attempt), index, token)
+
+    def start(self, dense_size: int) -> tuple[str, int]:
+        """See `ShardHost.start`."""
+        return self._host.start(node_address(), dense_size)
+
+    def restore(self, manifest: str, dense: DenseState) -> int:
+        """See `ShardHost.restore`."""
+        return self._host.restore(manifest, dense)
+
+    def begin(self, dense: DenseState) -> None:
+        """See `ShardHost.begin`."""
+        self._host.begin(dense)
+
+    def checkpoint(self, epoch: int, full: bool, prefix: str, timeout_s: float) -> ShardEpoch:
+        """See `ShardHost.checkpoint`."""
+        return self._host.checkpoint(epoch, full, prefix, timeout_s)
+
+    def publish(self, epoch: int, timeout_s: float) -> ShardPublication:
+        """See `ShardHost.publish`."""
+        return self._host.publish(epoch, timeout_s)
+
+    def settle(self, consumer: str, kept: bool) -> None:
+        """See `ShardHost.settle`."""
+        self._host.settle(consumer, kept)
+
+    def abort(self, epoch: int) -> None:
+        """See `ShardHost.abort`."""
+        self._host.abort(epoch)
+
+    def rows(self) -> int:
+        """Rows held by this shard."""
+        return self._host.rows()
+
+    def close(self) -> None:
+        """Stops listening."""
+        self._host.close()
+
+
+class WorkerActor:
+    """One worker."""
+
+    def __init__(self, model: RecModel, training: RecTraining, attempt: int, index: int, token: bytes) -> None:
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+        import tensorflow as tf
+
+        from kuberec_runtime.models.network import Network
+
+        threads = int(os.environ.get("OMP_NUM_THREADS", "1") or 1)
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
+        tf.config.threading.set_inter_op_parallelism_threads(1)
+        self._job, self._index, self._token = Job(model, training, attempt), index, token
+        self._network = Network(model.spec, self._job.layout)
+        self._worker: Worker | None = None
+
+    def dense(self) -> Any:
+        """Initial dense weights, float32[size], a function of the model's seed only."""
+        return self._network.dense()
+
+    def connect(self, addresses: Sequence[tuple[str, int]], starts: Sequence[PartitionStart]) -> None:
+        """Connects to the shards and opens the source."""
+        from kuberec_runtime.stream.kafka import KafkaSource
+        from kuberec_runtime.wire.client import ShardPool
+
+        pool = ShardPool.connect(addresses, self._token, self._job.plan.digest, self._index, self._job.attempt)
+        source = KafkaSource(self._job.source, self._job.schema, starts, self._job.training.spec.workers.batch_size)
+        self._worker = Worker(self._job, source, pool, self._network)
+        self._worker.begin_at(starts)
+
+    def run(self) -> None:
+        """See `Worker.run`."""
+        self._ready.run()
+
+    def cut(self, epoch: int, timeout_s: float) -> WorkerCut:
+        """See `Worker.cut`."""
+        return self._ready.cut(epoch, timeout_s)
+
+    def report(self) -> WorkerReport:
+        """See `Worker.report`."""
+        return self._ready.report()
+
+    def stop(self) -> None:
+        """See `Worker.stop`."""
+        if self._worker is not None:
+            self._worker.stop()
+
+    @property
+    def _ready(self) -> Worker:
+        if self._worker is None:
+            raise RuntimeError("this worker is not connected yet")
+        return self._worker

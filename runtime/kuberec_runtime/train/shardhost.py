@@ -1,0 +1,209 @@
+"""What a shard does besides serving rows: restores its buckets, writes its part of an epoch, publishes its rows.
+
+Invariant of dirty marks: a cut clears the marks of what it copied; until `settle` says that the copy is committed (or
+published), the keys are kept here, and `settle(..., kept=False)` marks them again. So a row that was learnt is always
+in the last commit, in the copy that is being written, or dirty.
+"""
+
+import os
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kuberec_api.training import RowType
+from kuberec_runtime.checkpoint import FileRef, iter_rows, open_store, read_manifest, write_rows
+from kuberec_runtime.crashpoints import crash_here
+from kuberec_runtime.models.embed import KEY_SHIFT
+from kuberec_runtime.publish.tier import Tier
+from kuberec_runtime.table.buckets import bucket_of, buckets_of_shard
+from kuberec_runtime.table.dense import DenseState
+from kuberec_runtime.train.job import Job
+from kuberec_runtime.wire.shard import Cut, Shard, ShardConfig
+
+I64 = NDArray[np.int64]
+_ID_MASK = np.int64((1 << KEY_SHIFT) - 1)
+
+
+@dataclass(frozen=True)
+class ShardEpoch:
+    """One shard's part of an epoch: row files, its slice of the dense weights, samples applied by partition."""
+
+    files: tuple[FileRef, ...]
+    dense: DenseState
+    applied: dict[int, int]
+
+
+@dataclass(frozen=True)
+class ShardPublication:
+    """One shard's part of a publication: rows written, changed ids by table, its slice of the dense weights."""
+
+    rows: int
+    changed: dict[str, I64]
+    dense: DenseState
+
+
+class ShardHost:
+    """One shard's process."""
+
+    def __init__(self, job: Job, index: int, token: bytes) -> None:
+        self._job, self._index, self._token = job, index, token
+        self._count = job.training.spec.parameter_servers.replicas
+        self._taken: dict[str, dict[int, I64]] = {}
+        self._shard: Shard | None = None
+        self._tier: Tier | None = None
+
+    def start(self, host: str, dense_size: int) -> tuple[str, int]:
+        """Compiles the kernels, opens the listener and returns its address."""
+        spec, defaults = self._job.model.spec, self._job.model.spec.embeddings.defaults
+        self._shard = Shard(
+            ShardConfig(
+                index=self._index,
+                shards=self._count,
+                widths=self._job.layout.widths,
+                dense_size=dense_size,
+                optimizer=defaults.optimizer,
+                initializer=defaults.initializer,
+                dense_optimizer=self._job.training.spec.optimizer,
+                seed=spec.seed,
+                token=self._token,
+                digest=self._job.plan.digest,
+                workers=self._job.training.spec.workers.replicas,
+            )
+        )
+        return self._shard.listen(host, 0)
+
+    def restore(self, manifest_key: str, dense: DenseState) -> int:
+        """Loads this shard's buckets of a committed epoch; everything counts as unpublished afterwards.
+
+        Raises:
+            CorruptFile: a file is not what the manifest says; the driver falls back to an older epoch.
+        """
+        shard = self._ready
+        store = open_store(self._job.training.spec.checkpoint.uri, os.environ)
+        manifest = read_manifest(store, manifest_key)
+        mine = buckets_of_shard(self._index, self._count)
+        for file, keys, raw in iter_rows(store, manifest, bucket_of, mine):
+            shard.restore_rows(file.width, keys, raw)
+        shard.restore_dense(dense, dict(manifest.samples_by_partition))
+        shard.mark_all_dirty("publication")
+        return shard.rows
+
+    def begin(self, dense: DenseState) -> None:
+        """Starts from nothing: no rows, initial dense weights."""
+        self._ready.restore_dense(dense, {})
+
+    def checkpoint(self, epoch: int, full: bool, prefix: str, timeout_s: float) -> ShardEpoch:
+        """Takes the cut `epoch` and writes its rows; training goes on while they are written.
+
+        Raises:
+            CutTimeout: a worker did not mark in time; nothing was taken.
+            StoreError: the files could not be written; the rows are dirty again.
+        """
+        cut = self._take(epoch, "checkpoint", full, timeout_s)
+        crash_here("shard.checkpoint-taken")
+        store = open_store(self._job.training.spec.checkpoint.uri, os.environ)
+        mine = buckets_of_shard(self._index, self._count)
+        try:
+            files = tuple(
+                write_rows(
+                    store,
+                    prefix,
+                    width,
+                    rows.keys,
+                    rows.raw,
+                    shard=self._index,
+                    buckets=(mine.start, mine.stop - 1),
+                )
+                for width, rows in sorted(cut.rows.items())
+                if len(rows.keys)
+            )
+        except BaseException:
+            self.settle("checkpoint", kept=False)
+            raise
+        return ShardEpoch(files, cut.dense, dict(cut.applied))
+
+    def publish(self, epoch: int, timeout_s: float) -> ShardPublication:
+        """Takes the cut `epoch` of what changed since the last publication and writes its rows to the tier.
+
+        Raises:
+            CutTimeout: a worker did not mark in time; nothing was taken.
+            TierError: Redis refused or a newer attempt owns the tier; the rows are dirty again.
+        """
+        cut = self._take(epoch, "publication", False, timeout_s)
+        try:
+            changed, count = self._write_rows(cut)
+        except BaseException:
+            self.settle("publication", kept=False)
+            raise
+        crash_here("shard.rows-published")
+        return ShardPublication(count, changed, cut.dense)
+
+    def settle(self, consumer: str, kept: bool) -> None:
+        """Forgets the last cut's keys if it was committed or published, else marks them dirty again."""
+        for keys in self._taken.pop(consumer, {}).values():
+            if not kept:
+                self._ready.redirty(consumer, keys)
+
+    def abort(self, epoch: int) -> None:
+        """Releases whoever waits for the cut `epoch`."""
+        self._ready.abort_cut(epoch)
+
+    def rows(self) -> int:
+        """Rows held."""
+        return self._ready.rows
+
+    def close(self) -> None:
+        """Stops listening."""
+        if self._shard is not None:
+            self._shard.close()
+        if self._tier is not None:
+            self._tier.close()
+
+    def _take(self, epoch: int, consumer: str, full: bool, timeout_s: float) -> Cut:
+        self.settle(consumer, kept=False)
+        cut = self._ready.await_cut(epoch, consumer, full, timeout_s)
+        self._taken[consumer] = {width: rows.keys for width, rows in cut.rows.items()}
+        return cut
+
+    def _write_rows(self, cut: Cut) -> tuple[dict[str, I64], int]:
+        publish = self._job.training.spec.publish
+        if publish is None:
+            return {}, 0
+        tier = self._open_tier(publish.redis.url)
+        namespace = tier_namespace(tier, self._job)
+        changed, count = {}, 0
+        for width, rows in cut.rows.items():
+            ordinals = rows.keys >> KEY_SHIFT
+            for table in self._job.layout.tables.values():
+                mine = np.flatnonzero(ordinals == table.ordinal)
+                if table.width == width and mine.size:
+                    ids = rows.keys[mine] & _ID_MASK
+                    tier.write_rows(namespace, table.name, ids, rows.raw[mine, :width], RowType(publish.dtype))
+                    changed[table.name] = ids
+                    count += mine.size
+        return changed, count
+
+    def _open_tier(self, url: str) -> Tier:
+        if self._tier is None:
+            self._tier = open_tier(self._job, url)
+        return self._tier
+
+    @property
+    def _ready(self) -> Shard:
+        if self._shard is None:
+            raise RuntimeError("this shard is not started yet")
+        return self._shard
+
+
+def open_tier(job: Job, url: str) -> Tier:
+    """Opens the tier as this attempt; the password comes from the environment, from a Secret."""
+    password = os.environ.get("KUBEREC_REDIS_PASSWORD")
+    return Tier(url, password=password, namespace=job.namespace, training=job.name, attempt=job.attempt)
+
+
+def tier_namespace(tier: Tier, job: Job) -> str:
+    """The namespace of this plan's rows in the tier."""
+    assert job.training.spec.publish is not None
+    widths = {t.name: t.width for t in job.layout.tables.values()}
+    return tier.namespace_of(job.plan.digest, widths, RowType(job.training.spec.publish.dtype))
