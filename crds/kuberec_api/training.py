@@ -261,13 +261,17 @@ class MonitorStatus(StatusModel):
 
 
 class Outcome(StatusModel):
-    """How an attempt ended, written by the driver right before it exits: the operator's source for reason and message."""
+    """How an attempt ended, written by the driver right before it exits: the operator's source for reason and message.
+
+    `newest_attempt` is set when the attempt found the commit log owned by a newer one: go on above it.
+    """
 
     attempt: int
     reason: str
     message: str = ""
     permanent: bool = False
     exit_code: int = 0
+    newest_attempt: int | None = None
 
 
 class Restart(StatusModel):

@@ -81,9 +81,9 @@ class WorkerActor:
         self._network = Network(model.spec, self._job.layout)
         self._worker: Worker | None = None
 
-    def dense(self) -> Any:
-        """Initial dense weights, float32[size], a function of the model's seed only."""
-        return self._network.dense()
+    def dense(self) -> tuple[Any, list[tuple[str, tuple[int, ...]]]]:
+        """Initial dense weights float32[size], a function of the model's seed only, and their names and shapes."""
+        return self._network.dense(), self._network.weights
 
     def connect(self, addresses: Sequence[tuple[str, int]], starts: Sequence[PartitionStart]) -> None:
         """Connects to the shards and opens the source."""

@@ -93,10 +93,17 @@ class Scoreboard:
             ):
                 self.condition(kind, False, "Recovered", condition.message)
 
-    def outcome(self, attempt: int, reason: str, message: str, permanent: bool, exit_code: int) -> None:
+    def outcome(
+        self, attempt: int, reason: str, message: str, permanent: bool, exit_code: int, newest_attempt: int | None
+    ) -> None:
         """Records how the attempt ends."""
         self.status.outcome = Outcome(
-            attempt=attempt, reason=reason, message=message[:4096], permanent=permanent, exit_code=exit_code
+            attempt=attempt,
+            reason=reason,
+            message=message[:4096],
+            permanent=permanent,
+            exit_code=exit_code,
+            newest_attempt=newest_attempt,
         )
 
     def _samples_per_second(self, samples: int) -> float:

@@ -1,0 +1,1 @@
+"""The three resources on one machine without Kubernetes: same types, same entrypoints, a local Ray."""

@@ -1,0 +1,319 @@
+"""One attempt from start to end: opens epochs, commits, publishes, reports; everything it decides is in `_run`.
+
+Order at the start, and why: claim the log (older attempts are fenced from here on), read the last commit, claim the
+tier, only then train. Order in a cut: shards copy, workers tell their positions, files are written, the manifest, the
+log record. A failure before the record aborts the epoch: copied rows become dirty again and training goes on.
+"""
+
+import logging
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TypeVar
+
+import numpy as np
+
+from featuregen.spec import duration_ms
+from kuberec_runtime.checkpoint import CorruptFile, Fenced, StoreError, open_store
+from kuberec_runtime.publish.errors import StalePublication, TierError
+from kuberec_runtime.stream import PartitionStart, SourceUnavailableError, TopicNotFoundError
+from kuberec_runtime.stream.kafka import discover
+from kuberec_runtime.table.dense import DenseState
+from kuberec_runtime.train.fleet import Fleet
+from kuberec_runtime.train.job import Job
+from kuberec_runtime.train.ledger import Ledger, Resumed, split
+from kuberec_runtime.train.publisher import Publisher
+from kuberec_runtime.train.scoreboard import DEGRADED, PUBLISHING_PAUSED, Scoreboard
+from kuberec_runtime.train.status import StatusSink
+from kuberec_runtime.train.worker import WorkerCut, WorkerReport
+from kuberec_runtime.wire.errors import CutTimeout
+
+T = TypeVar("T")
+
+REPORT_EVERY_S = 1.0
+CUT_TIMEOUT_S = 60.0
+WRITE_TIMEOUT_S = 600.0
+START_TIMEOUT_S = 900.0
+RETRY_S = (1.0, 2.0, 5.0, 10.0, 15.0)
+
+logger = logging.getLogger(__name__)
+
+
+class Stopped(Exception):  # noqa: N818
+    """The user or the node asked the attempt to end while it was still waiting for something."""
+
+
+class Driver:
+    """Runs one attempt. `stop` may be called from a signal handler."""
+
+    def __init__(self, job: Job, sink: StatusSink) -> None:
+        self._job, self._sink = job, sink
+        self._spec = job.training.spec
+        self._fleet = Fleet(job)
+        self._board = Scoreboard(self._spec.monitors, job.training.metadata.generation)
+        self._stop_reason = ""
+        self._stop_asked = threading.Event()
+        self._starts: list[PartitionStart] = []
+        self._epoch = 0
+        self._reported = 0.0
+        self._finished = False
+        self._publisher: Publisher | None = None
+        self._ledger: Ledger | None = None
+
+    @property
+    def board(self) -> Scoreboard:
+        """The driver's part of the status."""
+        return self._board
+
+    def stop(self, reason: str) -> None:
+        """Asks for a last cut and an orderly end."""
+        self._stop_reason = self._stop_reason or reason
+        self._stop_asked.set()
+
+    def newest_attempt(self) -> int:
+        """The newest attempt in the log; for the outcome of a fenced attempt."""
+        return self._ledger.newest_attempt() if self._ledger else -1
+
+    def run(self) -> str:
+        """Runs the attempt and returns why it ended well: `Completed`, `Suspended` or `Preempted`.
+
+        Raises:
+            Exception: whatever ends the attempt badly; `exitcode.classify` knows what it means.
+        """
+        logger.info("plan %s, %d columns", self._job.plan.digest[:8], self._job.layout.dimension)
+        store = self._patiently("StoreUnavailable", (StoreError,), lambda: open_store(self._spec.checkpoint.uri))
+        ledger = self._ledger = Ledger(self._job, store)
+        self._patiently("StoreUnavailable", (StoreError,), ledger.start)
+        resumed = self._patiently("StoreUnavailable", (StoreError,), ledger.resume)
+        self._starts = self._discover(ledger)
+        self._board.resume(ledger.totals().samples, ledger.totals().skipped)
+        self._show(ledger)
+        try:
+            self._start_fleet(ledger, resumed)
+            return self._train(ledger)
+        finally:
+            self._fleet.stop(timeout_s=15)
+            if self._publisher is not None:
+                self._publisher.close()
+
+    def _discover(self, ledger: Ledger) -> list[PartitionStart]:
+        errors = (SourceUnavailableError, TopicNotFoundError)
+        return self._patiently("", errors, lambda: discover(self._job.source, ledger.starts()))
+
+    def _start_fleet(self, ledger: Ledger, resumed: Resumed | None) -> None:
+        fleet, token = self._fleet, secrets.token_bytes(32)
+        logger.info("starting %d shards and %d workers", self._spec.parameter_servers.replicas, self._workers)
+        fleet.launch(token)
+        dense, weights = self._gather([fleet.worker(0, "dense")], START_TIMEOUT_S, "starting worker 0")[0]
+        self._open_publisher(weights)
+        addresses = self._gather(fleet.shards("start", len(dense)), START_TIMEOUT_S, "starting shards")
+        if resumed is None:
+            zeros = np.zeros_like(dense)
+            state = DenseState(dense, zeros, zeros.copy(), 0)
+            self._gather(self._begin(state), START_TIMEOUT_S, "setting dense weights")
+            ledger.begin(state, self._starts)
+        else:
+            resumed = self._restore(ledger, resumed)
+            self._board.gate.restore(resumed.windows)
+            logger.info("resumed from epoch %d with %d samples", resumed.manifest.epoch, resumed.manifest.samples)
+        self._epoch = ledger.next_epoch()
+        self._show(ledger)
+        shares = [(self._starts[i :: self._workers],) for i in range(self._workers)]
+        connecting = fleet.workers("connect", addresses, each=shares)
+        self._gather(connecting, START_TIMEOUT_S, "connecting workers")
+        fleet.run_workers()
+
+    def _begin(self, state: DenseState) -> list[object]:
+        return self._fleet.shards("begin", each=[(s,) for s in split(state, self._spec.parameter_servers.replicas)])
+
+    def _restore(self, ledger: Ledger, resumed: Resumed) -> Resumed:
+        """Restores all shards from one manifest; a corrupt file sends all of them back to the manifest before it."""
+        broken: list[str] = []
+        while True:
+            parts = split(resumed.dense, self._spec.parameter_servers.replicas)
+            try:
+                pending = self._fleet.shards("restore", resumed.key, each=[(part,) for part in parts])
+                rows = self._gather(pending, WRITE_TIMEOUT_S, "restoring shards")
+                logger.info("restored %d rows", sum(rows))
+                return resumed
+            except CorruptFile as error:
+                if error.key in broken:
+                    raise
+                broken.append(error.key)
+                self._board.condition(DEGRADED, True, "CheckpointCorrupt", str(error))
+                older = ledger.resume(broken)
+                if older is None:
+                    raise
+                resumed = older
+                self._starts = self._discover(ledger)
+
+    def _open_publisher(self, weights: Sequence[tuple[str, tuple[int, ...]]]) -> None:
+        if self._spec.publish is not None:
+            self._publisher = Publisher(self._job, weights)
+            self._patiently("PublishFailed", (TierError,), self._publisher.claim)
+
+    def _train(self, ledger: Ledger) -> str:
+        checkpoint_every = duration_ms(self._spec.checkpoint.interval) / 1000
+        publish_every = duration_ms(self._spec.publish.interval) / 1000 if self._spec.publish else float("inf")
+        now = time.monotonic()
+        next_checkpoint, next_publication = now + checkpoint_every, now + publish_every
+        self._board.condition(DEGRADED, False, "Healthy")
+        while True:
+            self._fleet.check()
+            self._report(ledger)
+            if self._sink.suspended():
+                self.stop("Suspended")
+            if self._finished or self._stop_asked.is_set():
+                return self._end(ledger)
+            now = time.monotonic()
+            if now >= next_publication:
+                self._publish(ledger)
+                next_publication = time.monotonic() + publish_every
+            if now >= next_checkpoint:
+                self._checkpoint(ledger)
+                next_checkpoint = time.monotonic() + checkpoint_every
+            self._stop_asked.wait(0.1)
+
+    def _end(self, ledger: Ledger) -> str:
+        """The last cut: what was learnt is committed, then published."""
+        reason = "Completed" if self._finished else self._stop_reason
+        for attempt in range(3):
+            if self._checkpoint(ledger):
+                break
+            logger.warning("the last checkpoint failed (%d of 3 tries)", attempt + 1)
+        else:
+            raise StoreError("the last checkpoint could not be committed; the next attempt goes on from the one before")
+        if reason == "Completed":
+            self._publish(ledger)
+        self._report(ledger, now=True)
+        return reason
+
+    def _checkpoint(self, ledger: Ledger) -> bool:
+        epoch, full = self._next_epoch(), ledger.full_next()
+        prefix = ledger.prefix(epoch)
+        try:
+            with self._settled("checkpoint"):
+                shards, workers = self._cut(epoch, "checkpoint", epoch, full, prefix, CUT_TIMEOUT_S)
+                progress = self._board.status.progress
+                metrics = {"auc": progress.auc, "loss": progress.loss} if progress else {}
+                version = self._publisher.status.version if self._publisher and self._publisher.status else None
+                windows = self._board.gate.state()
+                ledger.commit(epoch, full, prefix, shards, workers, self._starts, windows, metrics, version)
+        except (StoreError, CutTimeout, TimeoutError) as error:
+            logger.warning("epoch %d was not committed: %s", epoch, error)
+            self._board.condition(DEGRADED, True, "CheckpointFailed", str(error))
+            return False
+        self._board.clear(DEGRADED, "CheckpointFailed")
+        self._show(ledger)
+        logger.info("committed epoch %d: %d samples", epoch, ledger.totals().samples)
+        return True
+
+    def _publish(self, ledger: Ledger) -> None:
+        if self._publisher is None or not self._gate_open():
+            return
+        epoch = self._next_epoch()
+        try:
+            with self._settled("publication"):
+                shards, workers = self._cut(epoch, "publish", epoch, CUT_TIMEOUT_S)
+                watermark = max([ledger.manifest.watermark_ms if ledger.manifest else 0, *_watermarks(workers)])
+                self._publisher.commit(epoch, shards, ledger, watermark)
+        except StalePublication:
+            raise
+        except (TierError, CutTimeout, TimeoutError, StoreError) as error:
+            logger.warning("version %d.%d was not published: %s", self._job.attempt, epoch, error)
+            self._board.condition(DEGRADED, True, "PublishFailed", str(error))
+            return
+        self._board.clear(DEGRADED, "PublishFailed")
+        self._show(ledger)
+
+    def _gate_open(self) -> bool:
+        verdict = self._board.gate.judge()
+        if verdict.open:
+            self._board.condition(PUBLISHING_PAUSED, False, "MonitorsInRange")
+        else:
+            self._board.condition(PUBLISHING_PAUSED, True, verdict.reason, verdict.message)
+        return verdict.open
+
+    @contextmanager
+    def _settled(self, consumer: str) -> Iterator[None]:
+        """Tells the shards whether what they copied was kept."""
+        kept = False
+        try:
+            yield
+            kept = True
+        finally:
+            self._fleet.shards("settle", consumer, kept)
+
+    def _cut(self, epoch: int, shard_method: str, *args: object) -> tuple[list[object], list[WorkerCut]]:
+        shards = self._fleet.shards(shard_method, *args)
+        workers = self._fleet.workers("cut", epoch, CUT_TIMEOUT_S)
+        try:
+            cuts = self._fleet.gather(workers, CUT_TIMEOUT_S + 5, f"positions of epoch {epoch}", self._tick)
+            return self._fleet.gather(shards, WRITE_TIMEOUT_S, f"files of epoch {epoch}", self._tick), cuts
+        except BaseException:
+            self._fleet.shards("abort", epoch)
+            raise
+
+    def _next_epoch(self) -> int:
+        self._epoch += 1
+        return self._epoch - 1
+
+    def _tick(self) -> None:
+        if self._ledger is not None:
+            self._report(self._ledger)
+
+    def _report(self, ledger: Ledger, now: bool = False) -> None:
+        if not now and time.monotonic() - self._reported < REPORT_EVERY_S:
+            return
+        self._reported = time.monotonic()
+        reports: list[WorkerReport] = self._fleet.gather(self._fleet.workers("report"), CUT_TIMEOUT_S, "reports")
+        if not now:
+            self._fleet.gather(self._fleet.shards("rows"), CUT_TIMEOUT_S, "shards")
+        self._board.add(reports)
+        self._finished = all(r.finished for r in reports)
+        self._show(ledger)
+
+    def _show(self, ledger: Ledger) -> None:
+        status = self._board.status
+        status.checkpoint = ledger.status(self._workers)
+        if self._publisher is not None:
+            status.publication = self._publisher.status
+        self._sink.write(status)
+
+    def _gather(self, pending: Sequence[object], timeout_s: float, what: str) -> list[object]:
+        def tick() -> None:
+            if self._stop_asked.is_set() or self._sink.suspended():
+                raise Stopped(self._stop_reason or "Suspended")
+
+        return self._fleet.gather(pending, timeout_s, what, tick)
+
+    def _patiently(self, reason: str, errors: tuple[type[Exception], ...], action: Callable[[], T]) -> T:
+        """Repeats an action that fails for a cause outside, shows the cause as Degraded, goes on once it is mended."""
+        tries = 0
+        while True:
+            try:
+                result = action()
+            except (Fenced, StalePublication):
+                raise
+            except errors as error:
+                why = reason or getattr(error, "reason", "Unavailable")
+                self._board.condition(DEGRADED, True, why, str(error))
+                self._sink.write(self._board.status)
+                logger.warning("%s; trying again", error)
+                if self._stop_asked.wait(RETRY_S[min(tries, len(RETRY_S) - 1)]) or self._sink.suspended():
+                    raise Stopped(self._stop_reason or "Suspended") from error
+                tries += 1
+                continue
+            if tries:
+                self._board.clear(DEGRADED)
+            return result
+
+    @property
+    def _workers(self) -> int:
+        return self._spec.workers.replicas
+
+
+def _watermarks(cuts: Sequence[WorkerCut]) -> list[int]:
+    return [c.watermark_ms for c in cuts]
