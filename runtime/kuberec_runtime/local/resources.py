@@ -56,9 +56,9 @@ def read_resources(path: Path) -> Resources:
         raise ResourceFileError(f"{path}: {error}") from error
     found: dict[str, list[Any]] = {kind: [] for kind in _KINDS}
     for number, document in enumerate(documents, start=1):
-        kind = document.get("kind") if isinstance(document, dict) else None
+        kind = str(document.get("kind")) if isinstance(document, dict) else "none"
         if kind not in _KINDS:
-            raise ResourceFileError(f"{path}: document {number} has kind {kind!r}, expected {', '.join(_KINDS)}")
+            raise ResourceFileError(f"{path}: document {number} has kind {kind}, expected {', '.join(_KINDS)}")
         try:
             found[kind].append(_KINDS[kind].model_validate(document))
         except ValidationError as error:

@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 
 from featuregen.engine import Features
 from kuberec_runtime.models.layout import Layout, Slot
-
-KEY_SHIFT = 48
+from kuberec_runtime.table.buckets import key_of
 
 F32 = NDArray[np.float32]
 I32 = NDArray[np.int32]
@@ -40,11 +39,6 @@ class Lookup:
     slots: tuple[SlotIndex, ...]
 
 
-def table_keys(ordinal: int, ids: I64) -> I64:
-    """Keys of a table's ids: `ordinal << 48 | id`, exact and invertible since ids are below 2**47."""
-    return ids | np.int64(ordinal << KEY_SHIFT)
-
-
 def plan_lookup(layout: Layout, features: Features) -> Lookup:
     """Deduplicates the ids of all sparse slots of `features`, by row width."""
     by_width: dict[int, list[Slot]] = {}
@@ -58,7 +52,7 @@ def plan_lookup(layout: Layout, features: Features) -> Lookup:
             assert slot.table is not None
             ids = features.columns[slot.output].ids
             assert ids is not None
-            parts.append(table_keys(slot.table.ordinal, ids))
+            parts.append(key_of(slot.table.ordinal, ids))
         joined = np.concatenate(parts) if parts else np.empty(0, np.int64)
         unique = np.empty(joined.size, np.int64)
         inverse = np.empty(joined.size, np.int32)

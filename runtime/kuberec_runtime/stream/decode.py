@@ -30,7 +30,7 @@ class Decoder:
         self._lists = _parallel_lists(schema)
         if message_format is KafkaFormat.JSON:
             struct = _struct("Sample", _tree(schema))
-            self._one = msgspec.json.Decoder(struct)
+            self._one: msgspec.json.Decoder[Any] = msgspec.json.Decoder(struct)
             self._many = msgspec.json.Decoder(list[struct])  # type: ignore[valid-type]
             self._getters = [_getter(name) for name in schema.names]
 
@@ -132,7 +132,8 @@ def _tree(schema: pa.Schema) -> dict[str, Any]:
 
 
 def _struct(name: str, tree: dict[str, Any]) -> type:
-    required, optional = [], []
+    required: list[tuple[str, Any]] = []
+    optional: list[tuple[str, Any]] = []
     for key, node in tree.items():
         if isinstance(node, dict):
             kind: Any = _struct(key, node)

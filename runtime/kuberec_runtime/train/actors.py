@@ -10,6 +10,7 @@ from typing import Any
 from kuberec_api import RecModel, RecTraining
 from kuberec_runtime.stream import PartitionStart
 from kuberec_runtime.table.dense import DenseState
+from kuberec_runtime.table.table import Consumer
 from kuberec_runtime.train.job import Job
 from kuberec_runtime.train.shardhost import ShardEpoch, ShardHost, ShardPublication
 from kuberec_runtime.train.worker import Worker, WorkerCut, WorkerReport
@@ -48,7 +49,7 @@ class ShardActor:
         """See `ShardHost.publish`."""
         return self._host.publish(epoch, timeout_s)
 
-    def settle(self, consumer: str, kept: bool) -> None:
+    def settle(self, consumer: Consumer, kept: bool) -> None:
         """See `ShardHost.settle`."""
         self._host.settle(consumer, kept)
 

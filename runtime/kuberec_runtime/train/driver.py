@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -125,7 +125,7 @@ class Driver:
         self._gather(connecting, START_TIMEOUT_S, "connecting workers")
         fleet.run_workers()
 
-    def _begin(self, state: DenseState) -> list[object]:
+    def _begin(self, state: DenseState) -> list[Any]:
         return self._fleet.shards("begin", each=[(s,) for s in split(state, self._spec.parameter_servers.replicas)])
 
     def _restore(self, ledger: Ledger, resumed: Resumed) -> Resumed:
@@ -246,7 +246,7 @@ class Driver:
         finally:
             self._fleet.shards("settle", consumer, kept)
 
-    def _cut(self, epoch: int, shard_method: str, *args: object) -> tuple[list[object], list[WorkerCut]]:
+    def _cut(self, epoch: int, shard_method: str, *args: object) -> tuple[list[Any], list[WorkerCut]]:
         shards = self._fleet.shards(shard_method, *args)
         workers = self._fleet.workers("cut", epoch, CUT_TIMEOUT_S)
         try:
@@ -282,7 +282,7 @@ class Driver:
             status.publication = self._publisher.status
         self._sink.write(status)
 
-    def _gather(self, pending: Sequence[object], timeout_s: float, what: str) -> list[object]:
+    def _gather(self, pending: Sequence[Any], timeout_s: float, what: str) -> list[Any]:
         def tick() -> None:
             if self._stop_asked.is_set() or self._sink.suspended():
                 raise Stopped(self._stop_reason or "Suspended")

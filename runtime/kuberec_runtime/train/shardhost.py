@@ -14,15 +14,15 @@ from numpy.typing import NDArray
 from kuberec_api.training import RowType
 from kuberec_runtime.checkpoint import FileRef, iter_rows, open_store, read_manifest, write_rows
 from kuberec_runtime.crashpoints import crash_here
-from kuberec_runtime.models.embed import KEY_SHIFT
 from kuberec_runtime.publish.tier import Tier
-from kuberec_runtime.table.buckets import bucket_of, buckets_of_shard
+from kuberec_runtime.table.buckets import BUCKETS, bucket_of, split_key
 from kuberec_runtime.table.dense import DenseState
+from kuberec_runtime.table.table import Consumer, Rows
 from kuberec_runtime.train.job import Job
-from kuberec_runtime.wire.shard import Cut, Shard, ShardConfig
+from kuberec_runtime.wire.server import Shard
+from kuberec_runtime.wire.shardstate import Cut, ShardConfig
 
 I64 = NDArray[np.int64]
-_ID_MASK = np.int64((1 << KEY_SHIFT) - 1)
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class ShardHost:
     def __init__(self, job: Job, index: int, token: bytes) -> None:
         self._job, self._index, self._token = job, index, token
         self._count = job.training.spec.parameter_servers.replicas
-        self._taken: dict[str, dict[int, I64]] = {}
+        self._taken: dict[Consumer, dict[int, I64]] = {}
         self._shard: Shard | None = None
         self._tier: Tier | None = None
 
@@ -83,15 +83,15 @@ class ShardHost:
         store = open_store(self._job.training.spec.checkpoint.uri, os.environ)
         manifest = read_manifest(store, manifest_key)
         mine = buckets_of_shard(self._index, self._count)
-        for file, keys, raw in iter_rows(store, manifest, bucket_of, mine):
-            shard.restore_rows(file.width, keys, raw)
-        shard.restore_dense(dense, dict(manifest.samples_by_partition))
+        files = iter_rows(store, manifest, bucket_of, mine)
+        rows = ((file.width, Rows(keys, raw)) for file, keys, raw in files)
+        shard.restore(rows, dense, manifest.samples_by_partition, epoch=manifest.epoch)
         shard.mark_all_dirty("publication")
-        return shard.rows
+        return self.rows()
 
     def begin(self, dense: DenseState) -> None:
         """Starts from nothing: no rows, initial dense weights."""
-        self._ready.restore_dense(dense, {})
+        self._ready.set_dense(dense.weights)
 
     def checkpoint(self, epoch: int, full: bool, prefix: str, timeout_s: float) -> ShardEpoch:
         """Takes the cut `epoch` and writes its rows; training goes on while they are written.
@@ -139,11 +139,11 @@ class ShardHost:
         crash_here("shard.rows-published")
         return ShardPublication(count, changed, cut.dense)
 
-    def settle(self, consumer: str, kept: bool) -> None:
+    def settle(self, consumer: Consumer, kept: bool) -> None:
         """Forgets the last cut's keys if it was committed or published, else marks them dirty again."""
-        for keys in self._taken.pop(consumer, {}).values():
-            if not kept:
-                self._ready.redirty(consumer, keys)
+        keys = self._taken.pop(consumer, {})
+        if not kept and keys:
+            self._ready.redirty(consumer, keys)
 
     def abort(self, epoch: int) -> None:
         """Releases whoever waits for the cut `epoch`."""
@@ -151,7 +151,7 @@ class ShardHost:
 
     def rows(self) -> int:
         """Rows held."""
-        return self._ready.rows
+        return sum(self._ready.report().rows.values())
 
     def close(self) -> None:
         """Stops listening."""
@@ -160,7 +160,7 @@ class ShardHost:
         if self._tier is not None:
             self._tier.close()
 
-    def _take(self, epoch: int, consumer: str, full: bool, timeout_s: float) -> Cut:
+    def _take(self, epoch: int, consumer: Consumer, full: bool, timeout_s: float) -> Cut:
         self.settle(consumer, kept=False)
         cut = self._ready.await_cut(epoch, consumer, full, timeout_s)
         self._taken[consumer] = {width: rows.keys for width, rows in cut.rows.items()}
@@ -174,13 +174,13 @@ class ShardHost:
         namespace = tier_namespace(tier, self._job)
         changed, count = {}, 0
         for width, rows in cut.rows.items():
-            ordinals = rows.keys >> KEY_SHIFT
+            ordinals, ids = split_key(rows.keys)
             for table in self._job.layout.tables.values():
                 mine = np.flatnonzero(ordinals == table.ordinal)
                 if table.width == width and mine.size:
-                    ids = rows.keys[mine] & _ID_MASK
-                    tier.write_rows(namespace, table.name, ids, rows.raw[mine, :width], RowType(publish.dtype))
-                    changed[table.name] = ids
+                    weights = rows.raw[mine, :width]
+                    tier.write_rows(namespace, table.name, ids[mine], weights, RowType(publish.dtype))
+                    changed[table.name] = ids[mine]
                     count += mine.size
         return changed, count
 
@@ -194,6 +194,11 @@ class ShardHost:
         if self._shard is None:
             raise RuntimeError("this shard is not started yet")
         return self._shard
+
+
+def buckets_of_shard(index: int, shards: int) -> range:
+    """The virtual buckets that a shard owns: bucket b belongs to shard `b * shards // 256`."""
+    return range(-(-index * BUCKETS // shards), -(-(index + 1) * BUCKETS // shards))
 
 
 def open_tier(job: Job, url: str) -> Tier:

@@ -173,9 +173,8 @@ class Worker:
                 )
             self._sequence += 1
             crash_here("worker.before-push")
-            self._pool.push(
-                self._sequence, lookup.keys, gradients(lookup, step.dx), step.dense_gradient, dict(batch.samples)
-            )
+            grads = gradients(lookup, step.dx)
+            self._pool.push(self._sequence, lookup.keys, grads, step.dense_gradient, batch.samples, batch.watermark_ms)
             crash_here("worker.push-sent")
             self._count(prepared, step.loss, step.predictions)
         self._positions.update(batch.positions)

@@ -1,0 +1,95 @@
+"""`kuberec run`: a training and its serving on this machine, with a line of progress that a person can follow."""
+
+import signal
+import threading
+from pathlib import Path
+from types import FrameType
+
+from rich.console import Console
+from rich.table import Table
+
+from featuregen.compiler import compile_plan
+from featuregen.errors import FeatureError
+from kuberec_api.training import RecTrainingStatus
+from kuberec_runtime.checkpoint import CheckpointError
+from kuberec_runtime.local.resources import Overrides, ResourceFileError, localize, read_resources
+from kuberec_runtime.local.supervisor import TrainingFailedError, TrainingProcess
+from kuberec_runtime.models.layout import NetworkError, build_layout
+
+LOOK_EVERY_S = 0.5
+
+
+def validate_file(path: Path) -> int:
+    """Prints what the file compiles to; returns 0, or 78 after printing what is wrong."""
+    console = Console()
+    try:
+        resources = read_resources(path)
+        plan = compile_plan(resources.model.spec.features)
+        layout = build_layout(resources.model.spec, plan)
+    except (ResourceFileError, FeatureError, NetworkError) as error:
+        Console(stderr=True).print(f"[red]error:[/red] {error}", highlight=False, markup=True)
+        return 78
+    table = Table("output", "kind", "side", "table", "buckets", "dim")
+    for output in plan.outputs:
+        dim = str(layout.tables[output.table].dim) if output.table in layout.tables else str(output.width or "-")
+        table.add_row(output.name, output.kind, output.side, output.table or "-", str(output.buckets or "-"), dim)
+    console.print(table)
+    console.print(f"plan {plan.digest[:8]}, {layout.dimension} columns, {len(layout.tables)} tables")
+    return 0
+
+
+def run_file(path: Path, overrides: Overrides, folder: Path, serve: bool) -> int:
+    """Runs until the training ends or a signal comes; returns the exit code."""
+    console = Console()
+    try:
+        resources = localize(read_resources(path), overrides)
+    except ResourceFileError as error:
+        Console(stderr=True).print(f"error: {error}", markup=False, highlight=False)
+        return 78
+    asked = threading.Event()
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        asked.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
+    training = TrainingProcess(resources, folder)
+    server = None
+    try:
+        training.start()
+        console.print(
+            f"attempt {training.attempt} of rectraining/{resources.training.metadata.name}; log {training.log_path}"
+        )
+        with console.status("starting", spinner="dots") as line:
+            while training.poll() and not asked.wait(LOOK_EVERY_S):
+                status = training.status()
+                line.update(describe(training.attempt, status))
+                if serve and server is None and resources.serving and status and status.publication:
+                    from kuberec_runtime.serve.local import start_serving
+
+                    server = start_serving(resources.serving, resources.model, resources.training)
+                    console.print(f"serving at {server.url}")
+        console.print(describe(training.attempt, training.status()))
+        return 0
+    except (TrainingFailedError, CheckpointError) as error:
+        Console(stderr=True).print(f"error: {error}", markup=False, highlight=False)
+        return 1
+    finally:
+        training.stop()
+        if server is not None:
+            server.stop()
+
+
+def describe(attempt: int, status: RecTrainingStatus | None) -> str:
+    """One line about a status."""
+    if status is None or status.progress is None:
+        return f"attempt {attempt}: starting Ray, shards and workers"
+    p = status.progress
+    parts = [f"attempt {attempt}", f"step {p.step}", f"{p.samples:,} samples", f"{p.samples_per_second:,.0f}/s"]
+    parts += [f"lag {p.lag:,}"] if p.lag is not None else []
+    parts += [f"loss {p.loss:.4f}"] if p.loss is not None else []
+    parts += [f"auc {p.auc:.4f}"] if p.auc is not None else []
+    parts += [f"epoch {status.checkpoint.epoch}"] if status.checkpoint else []
+    parts += [f"published {status.publication.version}"] if status.publication else []
+    troubles = [c for c in status.conditions if c.status == "True" and c.message]
+    return "  ".join(parts) + "".join(f"\n  {c.type}: {c.reason}: {c.message}" for c in troubles)
