@@ -1,0 +1,78 @@
+"""Where a key lives: one hash, 256 virtual buckets, and the shard that owns a bucket.
+
+A key is exact (`table ordinal << 48 | id`), so two features never collide; only its *place* is hashed. Buckets are the
+unit of resharding: a checkpoint written by any number of shards can be restored by any other number, because
+`shard_of` depends on the bucket alone.
+"""
+
+import numba as nb
+import numpy as np
+import numpy.typing as npt
+
+I64 = npt.NDArray[np.int64]
+U8 = npt.NDArray[np.uint8]
+
+BUCKETS = 256
+"""Number of virtual buckets; also the largest number of shards."""
+ID_BITS = 48
+
+
+@nb.njit(inline="always")
+def mix64(value: np.uint64) -> np.uint64:
+    """Finalizer of splitmix64 (Steele, Lea, Flood 2014): a bijection of 64 bits in which every bit depends on all."""
+    x = np.uint64(value)
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
+
+
+def bucket_of(keys: I64) -> U8:
+    """Virtual bucket of each key.
+
+    Args:
+        keys: int64, shape (n,).
+
+    Returns:
+        uint8, shape (n,): the top 8 bits of `mix64(key)`.
+    """
+    x = np.ascontiguousarray(keys, np.int64).view(np.uint64)
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    x = x ^ (x >> np.uint64(31))
+    return (x >> np.uint64(56)).astype(np.uint8)
+
+
+def shard_of(keys: I64, shards: int) -> U8:
+    """Shard that owns each key, uint8, shape (n,): bucket b belongs to shard `b * shards // 256`."""
+    if not 1 <= shards <= BUCKETS:
+        raise ValueError(f"shards must be between 1 and {BUCKETS}, got {shards}")
+    return (bucket_of(keys).astype(np.int64) * shards // BUCKETS).astype(np.uint8)
+
+
+def key_of(ordinal: int, ids: I64) -> I64:
+    """Keys of the ids of one table, int64, shape (n,).
+
+    Args:
+        ordinal: position of the table in the sorted names of the plan's tables, below 2^15.
+        ids: shape (n,), each in [0, 2^47).
+    """
+    if not 0 <= ordinal < 1 << 15:
+        raise ValueError(f"table ordinal must be below {1 << 15}, got {ordinal}")
+    return np.asarray(ids, np.int64) | np.int64(ordinal << ID_BITS)
+
+
+def split_key(keys: I64) -> tuple[I64, I64]:
+    """Inverse of `key_of`: (ordinals, ids), each int64, shape (n,)."""
+    return keys >> np.int64(ID_BITS), keys & np.int64((1 << ID_BITS) - 1)
+
+
+@nb.njit(nogil=True, boundscheck=False)
+def foreign_key(keys: I64, shard: int, shards: int) -> int:
+    """Position of the first key that is negative or owned by another shard, or -1. Allocates nothing."""
+    for i in range(keys.size):
+        if keys[i] < 0:
+            return i
+        bucket = np.int64(mix64(np.uint64(keys[i])) >> np.uint64(56))
+        if bucket * shards // BUCKETS != shard:
+            return i
+    return -1

@@ -1,0 +1,143 @@
+"""Vector instructions that numba would not emit by itself: 4, 8 or 16 float lanes at once, and prefetch.
+
+numba cannot prove that two arrays do not overlap and therefore leaves row loops scalar; these intrinsics say it.
+Processors without AVX-512 run them as narrower instructions. Each function has a scalar twin in `rowops`, which does
+the same roundings in the same order, so the bits agree.
+"""
+
+from typing import Any
+
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.extending import intrinsic
+
+_FLOAT = ir.FloatType()
+_I32 = ir.IntType(32)
+
+
+def _vector(lanes: int) -> Any:
+    return ir.VectorType(_FLOAT, lanes)
+
+
+def _pointer(context: Any, builder: Any, array_type: Any, value: Any, index: Any, lanes: int) -> Any:
+    array = context.make_array(array_type)(context, builder, value)
+    return builder.bitcast(builder.gep(array.data, [index]), _vector(lanes).as_pointer())
+
+
+def _load(builder: Any, pointer: Any) -> Any:
+    out = builder.load(pointer)
+    out.align = 4
+    return out
+
+
+def _store(builder: Any, value: Any, pointer: Any) -> None:
+    builder.store(value, pointer).align = 4
+
+
+def _splat(builder: Any, scalar: Any, lanes: int) -> Any:
+    undefined = ir.Constant(_vector(lanes), ir.Undefined)
+    one = builder.insert_element(undefined, scalar, ir.Constant(_I32, 0))
+    return builder.shuffle_vector(one, undefined, ir.Constant(ir.VectorType(_I32, lanes), [0] * lanes))
+
+
+def _sqrt(builder: Any, value: Any, lanes: int) -> Any:
+    vector = _vector(lanes)
+    function = cgutils.get_or_insert_function(
+        builder.module, ir.FunctionType(vector, [vector]), f"llvm.sqrt.v{lanes}f32"
+    )
+    return builder.call(function, [value])
+
+
+@intrinsic
+def prefetch(typingctx: Any, array: Any, index: Any) -> Any:
+    """Asks for the cache line of `array[index]`; any index is safe, a wrong one is only useless."""
+    signature = types.void(array, types.int64)
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        value = context.make_array(signature.args[0])(context, builder, args[0])
+        byte = ir.IntType(8).as_pointer()
+        pointer = builder.bitcast(builder.gep(value.data, [args[1]]), byte)
+        kind = ir.FunctionType(ir.VoidType(), [byte, _I32, _I32, _I32])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        builder.call(function, [pointer, ir.Constant(_I32, 0), ir.Constant(_I32, 3), ir.Constant(_I32, 1)])
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+def _copy(lanes: int) -> Any:
+    @intrinsic
+    def copy(typingctx: Any, dst: Any, di: Any, src: Any, si: Any) -> Any:
+        signature = types.void(dst, types.int64, src, types.int64)
+
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            to = _pointer(context, builder, signature.args[0], args[0], args[1], lanes)
+            _store(builder, _load(builder, _pointer(context, builder, signature.args[2], args[2], args[3], lanes)), to)
+            return context.get_dummy_value()
+
+        return signature, codegen
+
+    return copy
+
+
+def _sgd(lanes: int) -> Any:
+    @intrinsic
+    def sgd(typingctx: Any, w: Any, wi: Any, g: Any, gi: Any, rate: Any) -> Any:
+        """One step of SGD: w -= rate * g."""
+        signature = types.void(w, types.int64, g, types.int64, types.float32)
+
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            at = _pointer(context, builder, signature.args[0], args[0], args[1], lanes)
+            grad = _load(builder, _pointer(context, builder, signature.args[2], args[2], args[3], lanes))
+            step = builder.fmul(_splat(builder, args[4], lanes), grad)
+            _store(builder, builder.fsub(_load(builder, at), step), at)
+            return context.get_dummy_value()
+
+        return signature, codegen
+
+    return sgd
+
+
+def _adagrad(lanes: int) -> Any:
+    @intrinsic
+    def adagrad(typingctx: Any, w: Any, wi: Any, ai: Any, g: Any, gi: Any, rate: Any, epsilon: Any) -> Any:
+        """One step of Adagrad: acc += g * g; w -= rate * g / (sqrt(acc) + epsilon), acc in the same array at `ai`."""
+        signature = types.void(w, types.int64, types.int64, g, types.int64, types.float32, types.float32)
+
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            weight = _pointer(context, builder, signature.args[0], args[0], args[1], lanes)
+            state = _pointer(context, builder, signature.args[0], args[0], args[2], lanes)
+            grad = _load(builder, _pointer(context, builder, signature.args[3], args[3], args[4], lanes))
+            acc = builder.fadd(_load(builder, state), builder.fmul(grad, grad))
+            _store(builder, acc, state)
+            below = builder.fadd(_sqrt(builder, acc, lanes), _splat(builder, args[6], lanes))
+            step = builder.fdiv(builder.fmul(_splat(builder, args[5], lanes), grad), below)
+            _store(builder, builder.fsub(_load(builder, weight), step), weight)
+            return context.get_dummy_value()
+
+        return signature, codegen
+
+    return adagrad
+
+
+def _squares(lanes: int) -> Any:
+    @intrinsic
+    def squares(typingctx: Any, acc: Any, ai: Any, g: Any, gi: Any) -> Any:
+        """acc[ai + l] += g[gi + l]^2 for every lane l."""
+        signature = types.void(acc, types.int64, g, types.int64)
+
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            at = _pointer(context, builder, signature.args[0], args[0], args[1], lanes)
+            grad = _load(builder, _pointer(context, builder, signature.args[2], args[2], args[3], lanes))
+            _store(builder, builder.fadd(_load(builder, at), builder.fmul(grad, grad)), at)
+            return context.get_dummy_value()
+
+        return signature, codegen
+
+    return squares
+
+
+copy16, copy8, copy4 = _copy(16), _copy(8), _copy(4)
+sgd16, sgd8, sgd4 = _sgd(16), _sgd(8), _sgd(4)
+adagrad16, adagrad8, adagrad4 = _adagrad(16), _adagrad(8), _adagrad(4)
+squares16, squares8, squares4 = _squares(16), _squares(8), _squares(4)

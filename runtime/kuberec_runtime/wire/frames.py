@@ -1,0 +1,158 @@
+"""The frame: a 16-byte header and raw little-endian arrays, with limits that hold before anything is allocated.
+
+Header: magic `KRW1`, version, kind, flags (0), body length. A peer's length is believed only up to a limit, which
+is a few KiB until it has shown the token; and memory for a body grows with the bytes that arrive, so a header alone
+costs nothing. No pickle, no compression: a body is parsed by offsets that are checked against its length.
+"""
+
+import socket
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+import numpy.typing as npt
+
+from kuberec_runtime.wire.errors import FrameError
+
+MAGIC = 0x3157524B  # "KRW1", little endian
+VERSION = 1
+HEADER = struct.Struct("<IBBHQ")
+HELLO_LIMIT = 4096
+BODY_LIMIT = 1 << 30
+_STEP = 4 << 20
+
+Buffer = bytes | bytearray | memoryview
+
+
+class Kind(IntEnum):
+    """What a frame is. Requests of a worker are below 16, answers of a shard from 16 on."""
+
+    HELLO = 1
+    PULL = 2
+    PUSH = 3
+    MARK = 4
+    WELCOME = 16
+    REFUSED = 17
+    ROWS = 18
+    ACK = 19
+    MARKED = 20
+
+
+@dataclass(frozen=True)
+class Header:
+    """Kind and body length (bytes) of the frame that follows."""
+
+    kind: Kind
+    length: int
+
+
+class Disconnected(ConnectionError):  # noqa: N818 - named for what happened
+    """The peer closed the connection, between frames or inside one."""
+
+
+def pack_header(kind: Kind, length: int) -> bytes:
+    """The 16 bytes before a body of `length` bytes."""
+    return HEADER.pack(MAGIC, VERSION, kind, 0, length)
+
+
+def parse_header(raw: Buffer, limit: int) -> Header:
+    """Reads a header.
+
+    Args:
+        raw: 16 bytes.
+        limit: largest body that is accepted, bytes.
+
+    Raises:
+        FrameError: another magic, another version, an unknown kind, flags that mean nothing yet, or too long a body.
+    """
+    magic, version, kind, flags, length = HEADER.unpack(raw)
+    if magic != MAGIC:
+        raise FrameError(f"not a KubeRec frame: it begins with {bytes(raw[:4])!r} instead of b'KRW1'")
+    if version != VERSION:
+        raise FrameError(f"the peer speaks wire version {version}, this side {VERSION}: run the same release on both")
+    if flags:
+        raise FrameError(f"unknown frame flags {flags:#x}")
+    try:
+        known = Kind(kind)
+    except ValueError:
+        raise FrameError(f"unknown frame kind {kind}") from None
+    if length > limit:
+        raise FrameError(f"a {known.name} body of {length} bytes exceeds the limit of {limit}")
+    return Header(known, length)
+
+
+class Inbox:
+    """A reusable receive buffer; grows with what arrives, never beyond the limit given to `body`."""
+
+    def __init__(self) -> None:
+        self._head = bytearray(HEADER.size)
+        self._body = np.empty(1 << 16, np.uint8)
+
+    def header(self, sock: socket.socket, limit: int) -> Header:
+        """Receives and checks the next header.
+
+        Raises:
+            Disconnected: the stream ended.
+            FrameError: see `parse_header`.
+        """
+        receive_exactly(sock, memoryview(self._head))
+        return parse_header(self._head, limit)
+
+    def body(self, sock: socket.socket, length: int) -> npt.NDArray[np.uint8]:
+        """Receives a body; the array is valid until the next call.
+
+        Raises:
+            Disconnected: the stream ended.
+        """
+        got = 0
+        while got < length:
+            if self._body.size == got:
+                larger = np.empty(min(length, max(2 * got, _STEP)), np.uint8)
+                larger[:got] = self._body[:got]
+                self._body = larger
+            upto = min(length, self._body.size)
+            receive_exactly(sock, self._body[got:upto].data)
+            got = upto
+        return self._body[:length]
+
+
+def receive_exactly(sock: socket.socket, view: memoryview) -> None:
+    """Fills `view` from the socket.
+
+    Raises:
+        Disconnected: the stream ended first.
+        TimeoutError: the socket's receive timeout passed.
+    """
+    got = 0
+    while got < len(view):
+        try:
+            n = sock.recv_into(view[got:], 0, socket.MSG_WAITALL)
+        except BlockingIOError as error:
+            raise TimeoutError("no bytes within the receive timeout") from error
+        if n == 0:
+            raise Disconnected("the peer closed the connection")
+        got += n
+
+
+def send_frame(sock: socket.socket, kind: Kind, parts: Sequence[Buffer]) -> None:
+    """Sends a header and the parts of a body without joining them; returns when the kernel has everything.
+
+    Raises:
+        OSError: the connection is broken; how much arrived is unknown.
+    """
+    views = [memoryview(part).cast("B") for part in parts if len(part)]
+    queue = [memoryview(pack_header(kind, sum(len(view) for view in views))), *views]
+    while queue:
+        sent = sock.sendmsg(queue[:64])
+        while queue and sent >= len(queue[0]):
+            sent -= len(queue[0])
+            queue.pop(0)
+        if queue and sent:
+            queue[0] = queue[0][sent:]
+
+
+def part(array: npt.NDArray[np.generic]) -> memoryview:
+    """The bytes of a C-ordered array, uncopied."""
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data

@@ -1,0 +1,293 @@
+"""A shard on the network: a listener, one thread per connection, and the methods that the driver calls.
+
+A thread per connection is enough: receiving, kernels and sending all run without the GIL, and the order of one
+connection is then the order of one thread, on which the exact cut rests. While a connection stands at the barrier its
+thread reads nothing, so TCP holds the worker back by itself.
+"""
+
+import hmac
+import socket
+import threading
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from kuberec_runtime.table import DenseState, Rows, TableError
+from kuberec_runtime.table.buckets import I64
+from kuberec_runtime.table.initial import F32
+from kuberec_runtime.table.table import Consumer
+from kuberec_runtime.wire import messages
+from kuberec_runtime.wire.errors import FrameError, WireRefused
+from kuberec_runtime.wire.frames import BODY_LIMIT, HELLO_LIMIT, Inbox, Kind, part, send_frame
+from kuberec_runtime.wire.shardconfig import Cut, DedupeMark, ShardConfig
+from kuberec_runtime.wire.shardstate import Session, ShardState, Superseded
+
+HELLO_TIMEOUT_S = 10.0
+MOST_STRANGERS = 64
+"""Connections that have not shown the token yet; more are closed at once."""
+
+
+@dataclass(frozen=True)
+class ShardReport:
+    """Figures of a shard.
+
+    Attributes:
+        index: number of the shard.
+        rows: by width.
+        memory_bytes: of tables and index, by width.
+        dirty: rows that the next checkpoint and the next publication would copy, by consumer.
+        pushes: applied.
+        duplicates: pushes that had been applied before and were dropped.
+        pulls: answered.
+        cuts: taken.
+        aborted: epochs aborted.
+        refused: peers turned away, or closed for bytes that made no sense.
+        connections: open now.
+        applied: samples by partition.
+    """
+
+    index: int
+    rows: dict[int, int]
+    memory_bytes: dict[int, int]
+    dirty: dict[str, int]
+    pushes: int
+    duplicates: int
+    pulls: int
+    cuts: int
+    aborted: int
+    refused: int
+    connections: int
+    applied: dict[int, int] = field(default_factory=dict)
+
+
+class Shard:
+    """One parameter-server process' share of the model. Methods may be called from any thread."""
+
+    def __init__(self, config: ShardConfig) -> None:
+        self.config = config
+        self.state = ShardState(config)
+        self._listener: socket.socket | None = None
+        self._open: set[socket.socket] = set()
+        self._guard = threading.Lock()
+        self._strangers = 0
+        self._closed = False
+        self._pulls = 0
+        self._refused = 0
+
+    # -- what the driver calls ------------------------------------------------------------------------------------
+
+    def listen(self, host: str = "127.0.0.1", port: int = 0) -> tuple[str, int]:
+        """Starts to serve; returns (host, port) as bound."""
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(128)
+        self._listener = listener
+        threading.Thread(target=self._accept, args=(listener,), name=f"shard{self.config.index}", daemon=True).start()
+        bound = listener.getsockname()
+        return str(bound[0]), int(bound[1])
+
+    def await_cut(self, epoch: int, consumer: Consumer, full: bool = False, timeout_s: float = 30.0) -> Cut:
+        """See `ShardState.await_cut`."""
+        return self.state.await_cut(epoch, consumer, full, timeout_s)
+
+    def abort_cut(self, epoch: int) -> bool:
+        """See `ShardState.abort_cut`."""
+        return self.state.abort_cut(epoch)
+
+    def redirty(self, consumer: Consumer, keys: Mapping[int, I64]) -> None:
+        """See `ShardState.redirty`."""
+        self.state.redirty(consumer, keys)
+
+    def mark_all_dirty(self, consumer: Consumer) -> None:
+        """See `ShardState.mark_all_dirty`."""
+        self.state.mark_all_dirty(consumer)
+
+    def restore(
+        self,
+        rows: Iterable[tuple[int, Rows]],
+        dense: DenseState | None,
+        applied: Mapping[int, int],
+        dedupe: Mapping[int, DedupeMark] | None = None,
+        epoch: int = -1,
+    ) -> int:
+        """See `ShardState.restore`; open connections are closed."""
+        taken = self.state.restore(rows, dense, applied, dedupe, epoch)
+        self._hang_up()
+        return taken
+
+    def set_dense(self, initial: F32) -> None:
+        """First dense weights: float32, this shard's slice."""
+        self.state.dense.set(np.ascontiguousarray(initial, np.float32))
+
+    def report(self) -> ShardReport:
+        """Figures as of now."""
+        state = self.state
+        with self._guard:
+            connections = len(self._open)
+        return ShardReport(
+            index=self.config.index,
+            rows={width: len(table) for width, table in state.tables.items()},
+            memory_bytes={width: table.memory_bytes for width, table in state.tables.items()},
+            dirty={
+                "checkpoint": sum(table.dirty("checkpoint") for table in state.tables.values()),
+                "publication": sum(table.dirty("publication") for table in state.tables.values()),
+            },
+            pushes=state.pushes,
+            duplicates=state.duplicates,
+            pulls=self._pulls,
+            cuts=state.cuts,
+            aborted=state.aborted,
+            refused=self._refused,
+            connections=connections,
+            applied=state.applied(),
+        )
+
+    def close(self) -> None:
+        """Stops serving; a waiting cut raises CutAborted."""
+        self._closed = True
+        self.state.close()
+        if self._listener is not None:
+            _shut(self._listener)
+        self._hang_up()
+
+    # -- connections ----------------------------------------------------------------------------------------------
+
+    def _hang_up(self) -> None:
+        with self._guard:
+            open_ = list(self._open)
+        for sock in open_:
+            _shut(sock, close=False)
+
+    def _accept(self, listener: socket.socket) -> None:
+        while not self._closed:
+            try:
+                sock, _ = listener.accept()
+            except OSError:
+                if self._closed:
+                    return
+                # Out of descriptors, most likely: connections that end will free some.
+                time.sleep(0.05)
+                continue
+            with self._guard:
+                crowded = self._strangers >= MOST_STRANGERS
+                if not crowded:
+                    self._strangers += 1
+                    self._open.add(sock)
+            if crowded:
+                sock.close()
+                continue
+            threading.Thread(
+                target=self._connection, args=(sock,), name=f"shard{self.config.index}-peer", daemon=True
+            ).start()
+
+    def _connection(self, sock: socket.socket) -> None:
+        inbox = Inbox()
+        try:
+            try:
+                session = self._welcome(sock, inbox)
+            finally:
+                with self._guard:
+                    self._strangers -= 1
+            self._serve(sock, inbox, session)
+        except (FrameError, WireRefused, TableError) as error:
+            with self._guard:
+                self._refused += 1
+            _refuse(sock, str(error))
+        except (OSError, Superseded):
+            pass  # the peer is gone or replaced; what it had not been acknowledged, it sends again
+        finally:
+            with self._guard:
+                self._open.discard(sock)
+            _shut(sock)
+
+    def _welcome(self, sock: socket.socket, inbox: Inbox) -> Session:
+        """Checks token, digest and topology, in this order: a stranger learns nothing but that the token is wrong."""
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        sock.settimeout(HELLO_TIMEOUT_S)
+        header = inbox.header(sock, HELLO_LIMIT)
+        if header.kind is not Kind.HELLO:
+            raise FrameError(f"a connection begins with HELLO, not {header.kind.name}")
+        hello = messages.parse_hello(inbox.body(sock, header.length))
+        c = self.config
+        if not hmac.compare_digest(hello.token, c.token):
+            raise WireRefused("the token is not this attempt's: the peer belongs to another attempt or training")
+        if hello.digest != c.digest:
+            raise WireRefused(
+                f"shard {c.index} serves feature plan {c.digest[:12]}, the peer computes {hello.digest[:12]}: "
+                f"both must be started from the same RecModel"
+            )
+        if (hello.shard, hello.shards) != (c.index, c.shards):
+            raise WireRefused(
+                f"this is shard {c.index} of {c.shards}, the peer looks for shard {hello.shard} of {hello.shards}"
+            )
+        session = self.state.enter(hello.worker, hello.incarnation, lambda: _shut(sock, close=False))
+        send_frame(sock, Kind.WELCOME, [])
+        sock.settimeout(None)
+        return session
+
+    def _serve(self, sock: socket.socket, inbox: Inbox, session: Session) -> None:
+        out = np.empty(0, np.float32)
+        while not session.closed:
+            header = inbox.header(sock, BODY_LIMIT)
+            body = inbox.body(sock, header.length)
+            if session.closed:
+                return
+            if header.kind is Kind.PULL:
+                out = self._pull(sock, messages.parse_pull(body), out)
+            elif header.kind is Kind.PUSH:
+                push = messages.parse_push(body)
+                self.state.push(session, push)
+                send_frame(sock, Kind.ACK, messages.pack_number(push.sequence))
+            elif header.kind is Kind.MARK:
+                epoch = messages.parse_number(body, "MARK")
+                taken = self.state.mark(session, epoch)
+                send_frame(sock, Kind.MARKED, messages.pack_marked(epoch, taken))
+            else:
+                raise FrameError(f"a shard takes no {header.kind.name} frames")
+
+    def _pull(self, sock: socket.socket, pull: messages.Pull, out: F32) -> F32:
+        """Answers a pull from the connection's own buffer, which is returned for the next one."""
+        rows = {width: keys.size for width, keys in pull.keys.items()}
+        dense = self.state.dense
+        floats = sum(width * n for width, n in rows.items()) + dense.size
+        if floats * 4 > BODY_LIMIT:
+            raise FrameError(f"a pull of {floats * 4} bytes exceeds the limit of {BODY_LIMIT}")
+        if out.size < floats:
+            out = np.empty(floats, np.float32)
+        at = 0
+        for width, keys in pull.keys.items():
+            n = keys.size
+            self.state.pull_into(width, keys, out[at : at + n * width].reshape(n, width))
+            at += n * width
+        dense.read_into(out[at:floats])
+        self._pulls += 1
+        send_frame(sock, Kind.ROWS, [messages.pack_rows_head(pull.request, rows, dense.size), part(out[:floats])])
+        return out
+
+
+def _refuse(sock: socket.socket, reason: str) -> None:
+    """Says why, then hangs up without cutting the answer off."""
+    try:
+        sock.settimeout(1.0)
+        send_frame(sock, Kind.REFUSED, messages.pack_reason(reason))
+        sock.shutdown(socket.SHUT_WR)
+        # Closing with unread bytes would reset the connection and destroy the reason on its way.
+        deadline = time.monotonic() + 1.0
+        while time.monotonic() < deadline and sock.recv(1 << 16):
+            pass
+    except OSError:
+        pass  # the peer is gone and needs no reason
+
+
+def _shut(sock: socket.socket, close: bool = True) -> None:
+    try:
+        sock.shutdown(socket.SHUT_RDWR)
+    except OSError:
+        pass  # not connected any more
+    if close:
+        sock.close()

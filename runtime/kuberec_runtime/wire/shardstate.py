@@ -1,0 +1,346 @@
+"""What a shard knows, without sockets: tables, dense slice, who pushed what, and the barrier at which a cut is taken.
+
+Invariants, which together make a cut exact:
+1. *Order*: a session hands in one request at a time, in the order of its connection. A worker has at most one session;
+   a newer one replaces it only after the push that the older is applying has ended, and the older then applies nothing.
+2. *Once*: a push is applied if and only if its sequence is greater than the last applied one of the worker's
+   incarnation, and rows, dense weights, sample counts and that last sequence change under the worker's lock. So a
+   resent push is dropped whole, whatever was lost: the request, the answer, or the connection in between.
+3. *Barrier*: a session that marked epoch E hands in nothing until E is closed. The cut is taken while every worker's
+   current incarnation has marked and none is applying: it holds all that was pushed before the marks, nothing else,
+   and the memory of (2) as of that moment.
+4. *Closed epochs never reopen*: an epoch is closed by being taken or aborted. Its later marks return at once.
+5. *Nothing is forgotten*: dirty marks are cleared only by a take that succeeded; a take that fails midway, and
+   `redirty` after a failed write, set them again. Rows set twice in two cuts are harmless, as a cut holds values.
+
+Locks, always taken in this order: a worker's lock, the barrier's, a table's or the dense weights'.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from kuberec_runtime.table import DenseState, DenseWeights, Rows, Table, shard_of
+from kuberec_runtime.table.buckets import I64, foreign_key
+from kuberec_runtime.table.initial import F32
+from kuberec_runtime.table.table import Consumer
+from kuberec_runtime.wire.errors import CutAborted, CutTimeout, FrameError, StaleEpoch, WireRefused
+from kuberec_runtime.wire.messages import Push
+from kuberec_runtime.wire.routing import dense_slice
+from kuberec_runtime.wire.shardconfig import Cut, DedupeMark, ShardConfig
+
+
+class Session:
+    """One worker's connection as the state knows it; `closed` is true once it may not hand in anything more."""
+
+    def __init__(self, worker: int, incarnation: int, hang_up: Callable[[], None]) -> None:
+        self.worker = worker
+        self.incarnation = incarnation
+        self.closed = False
+        self._hang_up = hang_up
+
+    def close(self) -> None:
+        """Ends the session and wakes the thread that serves it; returns at once."""
+        self.closed = True
+        self._hang_up()
+
+
+class Superseded(Exception):  # noqa: N818 - a signal between threads, not a failure
+    """The session was replaced by a newer connection of its worker, or the shard was restored or closed."""
+
+
+@dataclass
+class _Worker:
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    session: Session | None = None
+    incarnation: int = -1
+    sequence: int = -1
+    watermark: int = 0
+
+
+class ShardState:
+    """Tables, dense weights, dedupe marks and the barrier of one shard. Every method may be called from any thread."""
+
+    def __init__(self, config: ShardConfig) -> None:
+        self.config = config
+        self.tables = self._new_tables()
+        part = dense_slice(config.dense_size, config.index, config.shards)
+        self.dense = DenseWeights(part.stop - part.start, config.dense_optimizer)
+        self._workers = [_Worker() for _ in range(config.workers)]
+        self._barrier = threading.Condition()
+        self._marks: dict[int, dict[int, Session]] = {}
+        self._closed_epoch = -1
+        self._taken: set[int] = set()
+        self._applied: dict[int, int] = {}
+        self._count = threading.Lock()
+        self._over = False
+        self.pushes = self.duplicates = self.cuts = self.aborted = 0
+        foreign_key(np.zeros(1, np.int64), 0, 1)  # compiled before the shard says it is ready
+
+    def _new_tables(self) -> dict[int, Table]:
+        c = self.config
+        return {width: Table(width, c.optimizer, c.initializer, c.seed) for width in c.widths}
+
+    # -- sessions -------------------------------------------------------------------------------------------------
+
+    def enter(self, worker: int, incarnation: int, hang_up: Callable[[], None] = lambda: None) -> Session:
+        """Opens a worker's session and closes its older one; waits for a push of that to end.
+
+        Marks of an epoch that is still open end with the session that made them: a worker that reconnects marks again,
+        after what it sends again; a new incarnation was never asked to.
+
+        Raises:
+            WireRefused: no such worker, or a newer incarnation was here.
+        """
+        if not 0 <= worker < self.config.workers:
+            raise WireRefused(f"shard {self.config.index} knows workers 0 to {self.config.workers - 1}, not {worker}")
+        slot = self._workers[worker]
+        with slot.lock, self._barrier:
+            if self._over:
+                raise WireRefused(f"shard {self.config.index} is closing")
+            if incarnation < slot.incarnation:
+                raise WireRefused(
+                    f"incarnation {incarnation} of worker {worker} is stale: {slot.incarnation} has taken its place"
+                )
+            if slot.session is not None:
+                slot.session.close()
+            if incarnation > slot.incarnation:
+                slot.incarnation, slot.sequence = incarnation, -1
+            for marked in self._marks.values():
+                marked.pop(worker, None)
+            slot.session = Session(worker, incarnation, hang_up)
+            self._barrier.notify_all()
+            return slot.session
+
+    # -- requests -------------------------------------------------------------------------------------------------
+
+    def pull_into(self, width: int, keys: I64, out: F32) -> None:
+        """Weights of one width, float32 (n, width), into `out`; missing rows are created.
+
+        Raises:
+            FrameError: no table of that width, or a key that is negative or another shard's.
+        """
+        self._check(width, keys)
+        self.tables[width].pull(keys, out=out)
+
+    def push(self, session: Session, push: Push) -> bool:
+        """Applies a push unless it was applied before; returns whether it was.
+
+        Nothing is applied unless all of it is acceptable.
+
+        Raises:
+            FrameError: a width, key or gradient that this shard cannot take.
+            Superseded: the session is closed.
+        """
+        for width, keys in push.keys.items():
+            self._check(width, keys)
+        if push.dense.size not in (0, self.dense.size):
+            raise FrameError(
+                f"dense gradient has {push.dense.size} floats, shard {self.config.index} holds {self.dense.size}"
+            )
+        slot = self._workers[session.worker]
+        with slot.lock:
+            if session.closed:
+                raise Superseded
+            if push.sequence <= slot.sequence:
+                with self._count:
+                    self.duplicates += 1
+                return False
+            now = int(time.time())
+            for width, keys in push.keys.items():
+                self.tables[width].push(keys, push.grads[width], now=now)
+            if push.dense.size:
+                self.dense.apply(push.dense)
+            with self._count:
+                for partition, samples in push.applied.items():
+                    self._applied[partition] = self._applied.get(partition, 0) + samples
+                self.pushes += 1
+            slot.sequence = push.sequence
+            slot.watermark = max(slot.watermark, push.watermark)
+            return True
+
+    def mark(self, session: Session, epoch: int) -> bool:
+        """Stands at the barrier until the epoch is closed; returns whether its cut was taken.
+
+        Raises:
+            Superseded: the session was closed while it stood there.
+        """
+        with self._barrier:
+            if not session.closed and epoch > self._closed_epoch:
+                self._marks.setdefault(epoch, {})[session.worker] = session
+                self._barrier.notify_all()
+            self._barrier.wait_for(lambda: session.closed or self._over or epoch <= self._closed_epoch)
+            if session.closed or self._over:
+                raise Superseded
+            return epoch in self._taken
+
+    def _check(self, width: int, keys: I64) -> None:
+        if width not in self.tables:
+            raise FrameError(f"shard {self.config.index} has no rows of width {width}, only {sorted(self.tables)}")
+        at = int(foreign_key(keys, self.config.index, self.config.shards))
+        if at >= 0:
+            raise FrameError(f"key {keys[at]} is negative or not of shard {self.config.index} of {self.config.shards}")
+
+    # -- cuts -----------------------------------------------------------------------------------------------------
+
+    def await_cut(self, epoch: int, consumer: Consumer, full: bool, timeout_s: float) -> Cut:
+        """Waits for every worker's mark of `epoch`, copies what changed, and lets the workers go on.
+
+        Args:
+            epoch: greater than every epoch taken or aborted before.
+            consumer: whose dirty marks are taken and cleared.
+            full: copy all rows.
+            timeout_s: how long to wait for marks, seconds.
+
+        Raises:
+            CutTimeout: a mark is missing; the epoch is aborted, the workers go on, dirty marks are kept.
+            CutAborted: the epoch was aborted meanwhile.
+            StaleEpoch: the epoch is closed already.
+        """
+        everyone = range(self.config.workers)
+        with self._barrier:
+            if epoch <= self._closed_epoch:
+                raise StaleEpoch(f"epoch {epoch} is not newer than epoch {self._closed_epoch}, which is closed")
+            self._barrier.wait_for(
+                lambda: self._over or epoch <= self._closed_epoch or len(self._marks.get(epoch, ())) == len(everyone),
+                timeout_s,
+            )
+            if self._over or epoch <= self._closed_epoch:
+                raise CutAborted(f"epoch {epoch} was aborted while shard {self.config.index} waited for marks")
+            marked = self._marks.get(epoch, {})
+            missing = tuple(worker for worker in everyone if worker not in marked)
+            if missing:
+                self._close(epoch, taken=False)
+                raise CutTimeout(epoch, missing, timeout_s)
+            try:
+                cut = self._copy(epoch, consumer, full)
+            except BaseException:
+                self._close(epoch, taken=False)
+                raise
+            self._close(epoch, taken=True)
+            return cut
+
+    def _copy(self, epoch: int, consumer: Consumer, full: bool) -> Cut:
+        began = time.perf_counter()
+        rows: dict[int, Rows] = {}
+        try:
+            for width, table in self.tables.items():
+                rows[width] = table.take_dirty(consumer, full)
+            marks = [slot.watermark for slot in self._workers if slot.watermark]
+            dedupe = {
+                worker: DedupeMark(slot.incarnation, slot.sequence)
+                for worker, slot in enumerate(self._workers)
+                if slot.incarnation >= 0
+            }
+            dense = self.dense.snapshot()
+        except BaseException:
+            self.redirty(consumer, {width: taken.keys for width, taken in rows.items()})
+            raise
+        stall = time.perf_counter() - began
+        return Cut(epoch, consumer, full, rows, dense, dict(self._applied), dedupe, min(marks, default=0), stall)
+
+    def _close(self, epoch: int, *, taken: bool) -> None:
+        self._closed_epoch = epoch
+        self._marks = {open_: marked for open_, marked in self._marks.items() if open_ > epoch}
+        if taken:
+            self._taken.add(epoch)
+            self.cuts += 1
+        else:
+            self.aborted += 1
+        self._barrier.notify_all()
+
+    def abort_cut(self, epoch: int) -> bool:
+        """Closes an epoch without taking it and lets its workers go on; False if it was closed already."""
+        with self._barrier:
+            if epoch <= self._closed_epoch:
+                return False
+            self._close(epoch, taken=False)
+            return True
+
+    def redirty(self, consumer: Consumer, keys: Mapping[int, I64]) -> None:
+        """Marks rows (keys by width) whose cut was taken but could not be written: the next cut contains them again."""
+        for width, array in keys.items():
+            self.tables[width].redirty(consumer, array)
+
+    def mark_all_dirty(self, consumer: Consumer) -> None:
+        """Makes the consumer's next cut contain every row, e.g. after a restore, as nobody knows what was published."""
+        for table in self.tables.values():
+            table.mark_all_dirty(consumer)
+
+    # -- life -----------------------------------------------------------------------------------------------------
+
+    def restore(
+        self,
+        rows: Iterable[tuple[int, Rows]],
+        dense: DenseState | None,
+        applied: Mapping[int, int],
+        dedupe: Mapping[int, DedupeMark] | None = None,
+        epoch: int = -1,
+    ) -> int:
+        """Replaces everything by a checkpoint; sessions are closed, and their incarnations refused from now on.
+
+        A worker that pushed to this shard before must come back with a higher incarnation: what it had under way was
+        read from offsets that are rolled back, and must not be applied on top of what is read again.
+
+        Args:
+            rows: (width, rows) in the order of the chain (full first, then deltas: later rows win). Rows of other
+                shards' buckets are passed over, so files of any former number of shards can be given as they are.
+            dense: this shard's slice, or None to keep zeros until `set_dense`.
+            applied: samples by partition at the checkpoint.
+            dedupe: last pushes in the checkpoint, for a shard that is replaced within an attempt while workers live on;
+                None for a new attempt, whose sequences start again.
+            epoch: of the checkpoint; later epochs must be greater.
+
+        Returns:
+            Rows restored to this shard, counting a row once per file that holds it.
+        """
+        c = self.config
+        tables = self._new_tables()
+        taken = 0
+        for width, group in rows:
+            if width not in tables:
+                raise ValueError(f"checkpoint holds rows of width {width}, the model has {sorted(tables)}")
+            keys, raw = np.ascontiguousarray(group.keys, np.int64), group.raw
+            mine = shard_of(keys, c.shards) == c.index
+            if not mine.all():
+                keys, raw = keys[mine], raw[mine]
+            tables[width].restore(keys, raw)
+            taken += keys.size
+        for slot in self._workers:
+            with slot.lock:
+                if slot.session is not None:
+                    slot.session.close()
+                    slot.session = None
+                    slot.incarnation += 1
+                slot.sequence, slot.watermark = -1, 0
+        if dedupe is not None:
+            for worker, mark in dedupe.items():
+                if worker < len(self._workers) and mark.incarnation >= self._workers[worker].incarnation:
+                    self._workers[worker].incarnation = mark.incarnation
+                    self._workers[worker].sequence = mark.sequence
+        with self._barrier, self._count:
+            self.tables = tables
+            self._applied = dict(applied)
+            self._marks.clear()
+            self._closed_epoch = max(self._closed_epoch, epoch)
+            self._barrier.notify_all()
+        if dense is not None:
+            self.dense.restore(dense)
+        return taken
+
+    def applied(self) -> dict[int, int]:
+        """Samples applied so far, by partition."""
+        with self._count:
+            return dict(self._applied)
+
+    def close(self) -> None:
+        """Ends every session and every waiting cut."""
+        with self._barrier:
+            self._over = True
+            for slot in self._workers:
+                if slot.session is not None:
+                    slot.session.close()
+            self._barrier.notify_all()
