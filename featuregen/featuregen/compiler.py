@@ -205,7 +205,7 @@ def _read(
             hint = "a float has no exact text: use raw with boundaries, or declare the field as int or string"
         wanted = " or ".join(t.value for t in allowed)
         raise FeatureError(feature, f"'{ref}' is {source.type.value}, {what} takes {wanted}", hint)
-    compilation.read(source.column, source.type)
+    compilation.columns[source.column] = Input(source.column, source.type, per_item=source.side == "cross")
     return source
 
 

@@ -49,11 +49,15 @@ class Output:
 
 @dataclass(frozen=True)
 class Input:
-    """One flat column that the plan reads; `is_list` says that a sample has a list of that type (a behaviour)."""
+    """One flat column that the plan reads.
+
+    `is_list`: a sample has a list of that type (a behaviour). `per_item`: a context field that each candidate has.
+    """
 
     name: str
     type: FieldType
     is_list: bool = False
+    per_item: bool = False
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,122 @@
+"""Arrow arrays to rows of the column table: types are checked here, once for each batch, and nothing is copied."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pyarrow as pa
+
+from featuregen.errors import FeatureError
+from featuregen.layout import (
+    C_CHILD_BIT,
+    C_CHILD_VALID,
+    C_DATA,
+    C_ITEMS,
+    C_ITEMS_BIT,
+    C_ITEMS_VALID,
+    C_KIND,
+    C_LIST,
+    C_STEP,
+    C_TEXT,
+    C_VALID,
+    C_VALID_BIT,
+    KIND_FLOAT,
+    KIND_INT,
+    KIND_TEXT,
+)
+from featuregen.plan import Input
+from featuregen.schema import arrow_type
+
+
+def to_array(column: Input, value: pa.ChunkedArray | pa.Array) -> pa.Array:
+    """Returns one contiguous array of the input's type.
+
+    Raises:
+        FeatureError: if the values cannot be had in that type without loss.
+    """
+    wanted = arrow_type(column)
+    if isinstance(value, pa.ChunkedArray):
+        value = value.chunk(0) if value.num_chunks == 1 else value.combine_chunks()
+    if isinstance(value, pa.ChunkedArray):  # combine_chunks keeps chunks that would overflow int32 offsets
+        raise FeatureError(None, f"column '{column.name}' is larger than 2 GiB", "use smaller batches")
+    if value.type.equals(wanted):
+        return value
+    try:
+        return value.cast(wanted)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        problem = f"column '{column.name}' is {value.type}, the plan reads {wanted}"
+        raise FeatureError(None, problem, str(error)) from None
+
+
+def from_value(column: Input, value: object) -> pa.Array:
+    """Returns an array of one row from a Python value of a request; maps are dicts.
+
+    Raises:
+        FeatureError: if the value is not of the input's type.
+    """
+    if isinstance(value, Mapping):
+        value = list(value.items())
+    try:
+        return pa.array([value], arrow_type(column))
+    except (pa.ArrowInvalid, pa.ArrowTypeError, TypeError, ValueError, OverflowError) as error:
+        shown = repr(value)
+        problem = f"'{column.name}' is {shown if len(shown) < 60 else shown[:57] + '...'}"
+        raise FeatureError(None, problem, f"it is declared as {column.type.value}: {error}") from None
+
+
+def missing(column: Input, found: Sequence[str]) -> FeatureError:
+    """Returns the error for a column that a batch does not have."""
+    hint = "a column of nulls says that the values are missing; the batch has: " + ", ".join(sorted(found)[:40])
+    return FeatureError(None, f"the batch has no column '{column.name}'", hint)
+
+
+def element_count(array: pa.Array) -> int:
+    """Returns the number of elements of a list or map array's rows; of rows if it is plain."""
+    if not pa.types.is_nested(array.type):
+        return len(array)
+    if len(array) == 0:
+        return 0
+    offsets = np.frombuffer(array.buffers()[1], np.int32)
+    return int(offsets[array.offset + len(array)]) - int(offsets[array.offset])
+
+
+def text_bytes(array: pa.Array) -> int:
+    """Returns an upper bound of the bytes of one row's texts."""
+    values = array.values if pa.types.is_list(array.type) else array
+    if not pa.types.is_string(values.type) or len(values) == 0:
+        return 0
+    data = values.buffers()[2]
+    return 0 if data is None else int(data.size)
+
+
+def _address(buffer: pa.Buffer | None) -> int:
+    return 0 if buffer is None or buffer.size == 0 else int(buffer.address)
+
+
+def describe(array: pa.Array, step: int, row: "np.ndarray[tuple[int], np.dtype[np.int64]]") -> None:
+    """Fills one row of the column table with an array's addresses; the array must stay alive while they are used."""
+    row[:] = 0
+    row[C_STEP] = step
+    row[C_VALID] = _address(array.buffers()[0]) if array.null_count else 0
+    row[C_VALID_BIT] = array.offset
+    values = array
+    if pa.types.is_map(array.type):
+        row[C_LIST] = _address(array.buffers()[1]) + 4 * array.offset
+        entries = array.values
+        values, items = entries.field(0), entries.field(1)
+        buffers = items.buffers()
+        row[C_ITEMS] = _address(buffers[1]) + 8 * items.offset
+        row[C_ITEMS_VALID] = _address(buffers[0]) if items.null_count else 0
+        row[C_ITEMS_BIT] = items.offset
+    elif pa.types.is_list(array.type):
+        row[C_LIST] = _address(array.buffers()[1]) + 4 * array.offset
+        values = array.values
+    buffers = values.buffers()
+    row[C_CHILD_VALID] = _address(buffers[0]) if values.null_count else 0
+    row[C_CHILD_BIT] = values.offset
+    if pa.types.is_string(values.type):
+        row[C_KIND] = KIND_TEXT
+        row[C_TEXT] = _address(buffers[1]) + 4 * values.offset
+        row[C_DATA] = _address(buffers[2])
+    else:
+        row[C_KIND] = KIND_FLOAT if pa.types.is_floating(values.type) else KIND_INT
+        row[C_DATA] = _address(buffers[1]) + 8 * values.offset

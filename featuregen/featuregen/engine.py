@@ -1,0 +1,113 @@
+"""The engine: one plan, run over batches of samples (training) and over one user with many items (ranking).
+
+Both go through the same compiled program; the only difference is whether a column advances from row to row, so a served
+feature and a trained one are the same bits by construction.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from featuregen.columns import from_value, missing, to_array
+from featuregen.errors import FeatureError
+from featuregen.plan import Input, Plan
+from featuregen.program import Column, Program
+
+__all__ = ["Column", "Engine", "Features"]
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """What a plan computed.
+
+    Attributes:
+        rows: number of samples or items.
+        columns: output name -> column, in the order of the plan. The arrays are the caller's to keep.
+    """
+
+    rows: int
+    columns: dict[str, Column]
+
+
+class Engine:
+    """Runs a plan. One engine is used by one thread at a time; the kernels run without the GIL."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self._program = Program(plan)
+
+    def batch(self, table: pa.Table | pa.RecordBatch) -> Features:
+        """Computes the features of n samples.
+
+        Args:
+            table: flat columns of `sample_schema`; others are ignored. Arrow types that cast without loss are taken.
+
+        Raises:
+            FeatureError: if a column is absent or has another type, or `now` is null where a behaviour is read.
+        """
+        names = table.schema.names
+        arrays = []
+        for column in self.plan.inputs:
+            if column.name == "now" and not self.plan.behaviors and "now" not in names:
+                arrays.append(pa.array([0], pa.int64()))
+                continue
+            if column.name not in names:
+                raise missing(column, names)
+            arrays.append(to_array(column, table.column(column.name)))
+        if self.plan.behaviors and arrays[-1].null_count:
+            raise FeatureError(None, "column 'now' has nulls", "every sample needs the time of its request, int64 ms")
+        rows = table.num_rows
+        return Features(rows, self._program.run(arrays, [1] * len(arrays), rows, rows))
+
+    def rank(
+        self,
+        user: Mapping[str, object],
+        items: pa.RecordBatch,
+        context: Mapping[str, object],
+        behavior: Mapping[str, Mapping[str, Sequence[object]]],
+        now_ms: int,
+    ) -> Features:
+        """Computes the features of one user with n items.
+
+        Args:
+            user: field -> value; absent fields are missing.
+            items: one row for each candidate: `item.*` columns, and `context.*` for fields that are perItem.
+            context: field -> value of the request.
+            behavior: behaviour name -> its parallel lists `item`, `action`, `ts` and item fields, oldest first.
+            now_ms: time of the request.
+
+        Returns:
+            User-side outputs with one row, the others with n.
+
+        Raises:
+            FeatureError: naming the column or value that has a wrong type or is absent.
+        """
+        names = items.schema.names
+        arrays, steps = [], []
+        for column in self.plan.inputs:
+            if column.name.startswith("item.") or column.per_item:
+                if column.name not in names:
+                    raise missing(column, names)
+                arrays.append(to_array(column, items.column(column.name)))
+                steps.append(1)
+            else:
+                arrays.append(from_value(column, _request_value(column, user, context, behavior, now_ms)))
+                steps.append(0)
+        return Features(items.num_rows, self._program.run(arrays, steps, items.num_rows, 1))
+
+
+def _request_value(
+    column: Input,
+    user: Mapping[str, object],
+    context: Mapping[str, object],
+    behavior: Mapping[str, Mapping[str, Sequence[object]]],
+    now_ms: int,
+) -> object:
+    source, _, name = column.name.partition(".")
+    if source == "now":
+        return int(now_ms)
+    if source == "behavior":
+        log, _, attribute = name.partition(".")
+        return behavior.get(log, {}).get(attribute)
+    return (user if source == "user" else context).get(name)

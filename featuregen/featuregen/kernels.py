@@ -1,0 +1,64 @@
+"""The one compiled program: runs a table of operations over a table of columns, without the GIL.
+
+Its cache on disk is keyed by the sources of all kernel modules (`_STAMP`), because numba by itself watches only this
+file. A first use compiles for some seconds, later ones load in well under one.
+"""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numba as nb
+
+from featuregen.kernels_events import run_select, run_sequence, run_window
+from featuregen.kernels_values import combo_capacity, run_combo, run_id, run_lookup, run_raw
+from featuregen.layout import O_KIND, OP_COMBO, OP_ID, OP_LOOKUP, OP_RAW, OP_SELECT, OP_SEQUENCE, OP_WINDOW
+
+_SOURCES = ("hash64", "layout", "kernels_memory", "kernels_hash", "kernels_values", "kernels_events", "kernels")
+
+
+def _stamp() -> int:
+    digest = hashlib.sha256()
+    for name in _SOURCES:
+        digest.update(Path(__file__).with_name(f"{name}.py").read_bytes())
+    return int.from_bytes(digest.digest()[:4], "little")
+
+
+def _compile(stamp: int) -> Any:
+    @nb.njit("int64(int64[:,::1], int64[:,::1])", nogil=True, cache=True, boundscheck=False, error_model="numpy")
+    def run(operations: Any, columns: Any) -> int:
+        for index in range(operations.shape[0]):
+            operation = operations[index]
+            kind = operation[O_KIND]
+            if kind == OP_ID:
+                run_id(operation, columns)
+            elif kind == OP_RAW:
+                run_raw(operation, columns)
+            elif kind == OP_COMBO:
+                run_combo(operation, columns)
+            elif kind == OP_LOOKUP:
+                run_lookup(operation, columns)
+            elif kind == OP_SELECT:
+                run_select(operation, columns)
+            elif kind == OP_WINDOW:
+                run_window(operation, columns)
+            elif kind == OP_SEQUENCE:
+                run_sequence(operation, columns)
+        return stamp
+
+    return run
+
+
+def _compile_capacity(stamp: int) -> Any:
+    @nb.njit("int64(int64[::1], int64[:,::1])", nogil=True, cache=True, boundscheck=False, error_model="numpy")
+    def capacity(operation: Any, columns: Any) -> int:
+        return combo_capacity(operation, columns) + 0 * stamp
+
+    return capacity
+
+
+_STAMP = _stamp()
+run_program = _compile(_STAMP)
+"""`run_program(operations int64[o, OPERATION_WIDTH], columns int64[c, COLUMN_WIDTH])`: writes all outputs."""
+count_products = _compile_capacity(_STAMP)
+"""`count_products(combo operation, columns)`: upper bound of the ids that a combo writes."""

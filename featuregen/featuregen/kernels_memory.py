@@ -1,0 +1,127 @@
+"""Memory as the kernels see it: Arrow buffers by address, read and written without alignment and without Python.
+
+Addresses (int64) instead of arrays give every kernel one signature, whatever the columns' types, so that one compiled
+program runs every plan. Loads and stores have alignment 1, because Arrow slices and IPC bodies may start anywhere.
+"""
+
+from typing import Any
+
+import numba as nb
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+_LLVM = {1: ir.IntType(8), 4: ir.IntType(32), 8: ir.IntType(64)}
+
+
+def _load(llvm: ir.Type, result: types.Type, signed: bool = False) -> Any:
+    @intrinsic
+    def load(typing_context: Any, address: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            value = builder.load(builder.inttoptr(arguments[0], llvm.as_pointer()), typ=llvm)
+            value.align = 1
+            if isinstance(llvm, ir.IntType) and llvm.width < 64:
+                value = (builder.sext if signed else builder.zext)(value, _LLVM[8])
+            return value
+
+        return result(types.int64), generate
+
+    return load
+
+
+def _store(llvm: ir.Type, argument: types.Type) -> Any:
+    @intrinsic
+    def store(typing_context: Any, address: Any, value: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            value = arguments[1]
+            if isinstance(llvm, ir.IntType) and llvm.width < 64:
+                value = builder.trunc(value, llvm)
+            instruction = builder.store(value, builder.inttoptr(arguments[0], llvm.as_pointer()))
+            instruction.align = 1
+            return context.get_dummy_value()
+
+        return types.void(types.int64, argument), generate
+
+    return store
+
+
+load_u8 = _load(_LLVM[1], types.uint64)
+load_u32 = _load(_LLVM[4], types.uint64)
+load_u64 = _load(_LLVM[8], types.uint64)
+load_i32 = _load(_LLVM[4], types.int64, signed=True)
+load_i64 = _load(_LLVM[8], types.int64)
+load_f64 = _load(ir.DoubleType(), types.float64)
+store_u8 = _store(_LLVM[1], types.int64)
+store_i32 = _store(_LLVM[4], types.int64)
+store_i64 = _store(_LLVM[8], types.int64)
+store_f32 = _store(ir.FloatType(), types.float32)
+
+jit = nb.njit(nogil=True, boundscheck=False, error_model="numpy")
+"""Inner kernels: not cached by themselves, numba watches only the file of the outermost function (see kernels.py)."""
+
+
+@jit
+def is_valid(bitmap: int, bit: int) -> bool:
+    """Says whether a bit of an Arrow validity bitmap is set; address 0 means that all are."""
+    return bitmap == 0 or (nb.int64(load_u8(bitmap + (bit >> 3))) >> (bit & 7)) & 1 == 1
+
+
+@jit
+def equal_bytes(a: int, b: int, size: int) -> bool:
+    """Compares two texts of the same length."""
+    at = 0
+    while at + 8 <= size:
+        if load_u64(a + at) != load_u64(b + at):
+            return False
+        at += 8
+    while at < size:
+        if load_u8(a + at) != load_u8(b + at):
+            return False
+        at += 1
+    return True
+
+
+@jit
+def copy_bytes(target: int, source: int, size: int) -> None:
+    """Copies a text that does not overlap its target."""
+    at = 0
+    while at + 8 <= size:
+        store_i64(target + at, load_i64(source + at))
+        at += 8
+    while at < size:
+        store_u8(target + at, nb.int64(load_u8(source + at)))
+        at += 1
+
+
+@jit
+def write_decimal(target: int, value: int) -> int:
+    """Writes the decimal text of an int64 (at most 20 bytes) and returns its length."""
+    magnitude = nb.uint64(value)
+    start = 0
+    if value < 0:
+        magnitude = nb.uint64(0) - magnitude
+        store_u8(target, 45)
+        start = 1
+    digits = 1
+    rest = magnitude // nb.uint64(10)
+    while rest > nb.uint64(0):
+        rest = rest // nb.uint64(10)
+        digits += 1
+    for place in range(digits - 1, -1, -1):
+        store_u8(target + start + place, nb.int64(magnitude % nb.uint64(10)) + 48)
+        magnitude = magnitude // nb.uint64(10)
+    return start + digits
+
+
+@jit
+def parse_digits(text: int, size: int) -> int:
+    """Returns the number that 1 to 18 ASCII digits say, -1 for any other text."""
+    if size < 1 or size > 18:
+        return -1
+    value = 0
+    for at in range(size):
+        digit = nb.int64(load_u8(text + at)) - 48
+        if digit < 0 or digit > 9:
+            return -1
+        value = value * 10 + digit
+    return value

@@ -1,0 +1,320 @@
+"""A plan as the table of operations that the kernels run: constants once per engine, addresses once per call.
+
+All that a kernel writes is preallocated here: scratch that grows, and one fresh block per call for all outputs.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from featuregen.columns import describe, element_count, text_bytes
+from featuregen.errors import FeatureError
+from featuregen.hash64 import farm64
+from featuregen.kernels import count_products, run_program
+from featuregen.layout import (
+    COLUMN_WIDTH,
+    COMBINERS,
+    ENCODE_HASH,
+    ENCODE_IDENTITY,
+    ENCODE_VOCAB,
+    O_A,
+    O_ACTION,
+    O_ACTION_COUNT,
+    O_ACTION_DATA,
+    O_ACTION_TEXT,
+    O_B,
+    O_BOUND_COUNT,
+    O_BOUNDS,
+    O_BUCKETS,
+    O_BUFFER,
+    O_COMBINER,
+    O_COUNTS,
+    O_DEFAULT,
+    O_DISTINCT,
+    O_ENCODE,
+    O_GROUP_OFFSETS,
+    O_GROUP_POSITIONS,
+    O_GROUP_STEP,
+    O_HAS_DEFAULT,
+    O_IDS,
+    O_KIND,
+    O_LENGTH,
+    O_MAX_AGE,
+    O_MAX_EVENTS,
+    O_MIX,
+    O_NOW,
+    O_NUMBERS,
+    O_OFFSETS,
+    O_PART_COUNT,
+    O_PARTS,
+    O_RESCALE,
+    O_ROWS,
+    O_SCRATCH,
+    O_SLOT_CAPACITY,
+    O_SLOTS,
+    O_SPANS,
+    O_STD,
+    O_TS,
+    O_VALUES,
+    O_WINDOW_COUNT,
+    O_WINDOWS,
+    O_WORD_CAPACITY,
+    O_WORD_DATA,
+    O_WORD_IDS,
+    O_WORD_SLOTS,
+    O_WORD_TEXT,
+    OP_COMBO,
+    OP_ID,
+    OP_LOOKUP,
+    OP_RAW,
+    OP_SELECT,
+    OP_SEQUENCE,
+    OP_WINDOW,
+    OPERATION_WIDTH,
+    RESCALE_LOG10,
+    RESCALE_MINMAX,
+    RESCALE_NONE,
+    RESCALE_ZSCORE,
+    SCRATCH_BYTES,
+)
+from featuregen.oracle import default_id
+from featuregen.plan import Encoder, Operation, Plan
+
+_OPS = {
+    "id": OP_ID,
+    "raw": OP_RAW,
+    "combo": OP_COMBO,
+    "lookup": OP_LOOKUP,
+    "sequence": OP_SEQUENCE,
+    "window": OP_WINDOW,
+}
+_ENCODES = {"hash": ENCODE_HASH, "identity": ENCODE_IDENTITY, "vocab": ENCODE_VOCAB}
+_RESCALES = {"log10": RESCALE_LOG10, "zscore": RESCALE_ZSCORE, "minmax": RESCALE_MINMAX}
+_MAX_IDS = 2**31 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One output column.
+
+    Attributes:
+        rows: rows, or 1 for a user-side output of `rank`.
+        ids: int64[k], the ids of all rows one after the other; None if dense.
+        offsets: int32[rows + 1], row i has ids[offsets[i]:offsets[i + 1]], none if it is missing; None if dense.
+        values: float32[rows, width]; None unless dense.
+    """
+
+    rows: int
+    ids: Any = None
+    offsets: Any = None
+    values: Any = None
+
+
+class Program:
+    """The operation table of a plan. Not for use by two threads at once."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.column_index = {column.name: index for index, column in enumerate(plan.inputs)}
+        self._alive: list[Any] = []
+        self._scratch: dict[str, Any] = {}
+        self._groups: dict[tuple[str, tuple[str, ...]], int] = {}
+        for operation in plan.operations:
+            if operation.behavior:
+                key = (operation.behavior, tuple(sorted(operation.actions)))
+                self._groups.setdefault(key, len(self._groups))
+        self._first = len(self._groups)
+        self.table = np.zeros((self._first + len(plan.operations), OPERATION_WIDTH), np.int64)
+        self.columns = np.zeros((len(plan.inputs), COLUMN_WIDTH), np.int64)
+        number = self._keep(np.zeros(SCRATCH_BYTES, np.uint8))
+        self.table[:, O_SCRATCH] = number
+        self.table[:, O_STD] = plan.hash == "std64"
+        for (behavior, actions), index in self._groups.items():
+            self._set_group(self.table[index], behavior, actions)
+        for index, operation in enumerate(plan.operations):
+            self._set_operation(self.table[self._first + index], operation)
+
+    def _keep(self, array: Any) -> int:
+        self._alive.append(array)
+        return int(array.ctypes.data)
+
+    def _grown(self, name: str, size: int) -> int:
+        """Returns the address of a scratch buffer of at least `size` bytes that later calls reuse."""
+        held = self._scratch.get(name)
+        if held is None or held.size < size:
+            held = self._scratch[name] = np.empty(max(64, size + size // 2), np.uint8)
+        return int(held.ctypes.data)
+
+    def _texts(self, texts: tuple[str, ...]) -> tuple[int, int]:
+        """Returns the addresses of offsets and bytes of constant texts."""
+        encoded = [text.encode() for text in texts]
+        offsets = np.cumsum([0, *map(len, encoded)], dtype=np.int32)
+        return self._keep(offsets), self._keep(np.frombuffer(b"".join(encoded) + bytes(8), np.uint8))
+
+    def _set_group(self, row: Any, behavior: str, actions: tuple[str, ...]) -> None:
+        limits = self.plan.behaviors[behavior]
+        row[O_KIND] = OP_SELECT
+        row[O_TS], row[O_NOW] = self.column_index[f"behavior.{behavior}.ts"], self.column_index["now"]
+        row[O_MAX_EVENTS], row[O_MAX_AGE] = limits.max_events, limits.max_age_ms
+        row[O_ACTION] = self.column_index[f"behavior.{behavior}.action"] if actions else -1
+        row[O_ACTION_COUNT] = len(actions)
+        row[O_ACTION_TEXT], row[O_ACTION_DATA] = self._texts(actions)
+
+    def _set_operation(self, row: Any, operation: Operation) -> None:
+        row[O_KIND] = _OPS[operation.op]
+        indexes = [self.column_index[column] for column in operation.columns]
+        row[O_A], row[O_B] = ([*indexes, -1, -1])[:2]
+        row[O_DEFAULT] = -1
+        if operation.encoder is not None:
+            self._set_encoder(row, operation.encoder)
+            default = default_id(self.plan.hash, operation.encoder, operation.default_text)
+            row[O_DEFAULT] = -1 if default is None else default
+        if operation.op in ("raw", "lookup"):
+            self._set_number(row, operation)
+        elif operation.op == "combo":
+            row[O_PARTS], row[O_PART_COUNT] = self._keep(np.array(indexes, np.int64)), len(indexes)
+            row[O_MIX] = operation.mix
+        elif operation.behavior:
+            row[O_TS] = self.column_index[f"behavior.{operation.behavior}.ts"]
+            row[O_NOW] = self.column_index["now"]
+            row[O_LENGTH] = operation.output.length
+            row[O_WINDOWS] = self._keep(np.array(operation.windows_ms, np.int64))
+            row[O_WINDOW_COUNT] = len(operation.windows_ms)
+
+    def _set_encoder(self, row: Any, encoder: Encoder) -> None:
+        row[O_ENCODE], row[O_BUCKETS] = _ENCODES[encoder.kind], encoder.buckets
+        if encoder.kind != "vocab":
+            return
+        words, ids = list(encoder.vocab), list(range(2, len(encoder.vocab) + 2))
+        if encoder.default is not None and encoder.default not in encoder.vocab:
+            words.append(encoder.default)
+            ids.append(0)
+        capacity = _capacity(len(words))
+        slots = np.zeros(capacity, np.int32)
+        for index, word in enumerate(words):
+            at = farm64(word.encode()) & (capacity - 1)
+            while slots[at]:
+                at = (at + 1) & (capacity - 1)
+            slots[at] = index + 1
+        row[O_WORD_SLOTS], row[O_WORD_CAPACITY] = self._keep(slots), capacity
+        row[O_WORD_TEXT], row[O_WORD_DATA] = self._texts(tuple(words))
+        row[O_WORD_IDS] = self._keep(np.array(ids, np.int64))
+
+    def _set_number(self, row: Any, operation: Operation) -> None:
+        rescale, default = operation.rescale, operation.default_number
+        row[O_RESCALE] = _RESCALES[rescale.kind] if rescale else RESCALE_NONE
+        numbers = [rescale.a, rescale.b] if rescale else [0.0, 0.0]
+        row[O_NUMBERS] = self._keep(np.array([*numbers, default or 0.0], np.float64))
+        row[O_HAS_DEFAULT] = default is not None
+        row[O_BOUND_COUNT] = -1 if operation.boundaries is None else len(operation.boundaries)
+        row[O_BOUNDS] = self._keep(np.array(operation.boundaries or (), np.float64))
+        row[O_COMBINER] = COMBINERS.get(operation.combiner, 0)
+
+    def run(self, arrays: list[pa.Array], steps: list[int], rows: int, user_rows: int) -> dict[str, Column]:
+        """Runs the plan.
+
+        Args:
+            arrays: one array for each input of the plan, of the input's type.
+            steps: 1 where an array has a value for every row, 0 where its first value holds for all rows.
+            rows: number of rows.
+            user_rows: number of rows of user-side outputs: `rows`, or 1.
+        """
+        for index, array in enumerate(arrays):
+            describe(array, steps[index], self.columns[index])
+        for (behavior, _), index in self._groups.items():
+            self._size_group(index, behavior, arrays, user_rows)
+        sizes = [
+            self._size_operation(
+                index, operation, arrays, steps, user_rows if operation.output.side == "user" else rows
+            )
+            for index, operation in enumerate(self.plan.operations)
+        ]
+        made = self._allocate(sizes)
+        run_program(self.table, self.columns)
+        result = {}
+        for output, (count, ids, offsets, values) in zip(self.plan.outputs, made, strict=True):
+            if values is not None:
+                result[output.name] = Column(count, values=values)
+            else:
+                result[output.name] = Column(count, ids[: offsets[count]], offsets)
+        return result
+
+    def _size_group(self, index: int, behavior: str, arrays: list[pa.Array], rows: int) -> None:
+        events = element_count(arrays[self.column_index[f"behavior.{behavior}.ts"]])
+        row = self.table[index]
+        row[O_ROWS] = rows
+        row[O_GROUP_OFFSETS] = self._grown(f"offsets{index}", 4 * (rows + 1))
+        row[O_GROUP_POSITIONS] = self._grown(f"positions{index}", 4 * events)
+
+    def _size_operation(
+        self, index: int, operation: Operation, arrays: list[pa.Array], steps: list[int], rows: int
+    ) -> tuple[int, int, int]:
+        """Sets scratch of one operation; returns (rows, greatest number of ids, number of floats)."""
+        row, output = self.table[self._first + index], operation.output
+        row[O_ROWS] = rows
+        inputs = [arrays[self.column_index[column]] for column in operation.columns]
+        capacity = rows
+        if operation.op == "id":
+            capacity = rows + (element_count(inputs[0]) if pa.types.is_list(inputs[0].type) else 0)
+        elif operation.op == "combo":
+            capacity = self._size_combo(index, row, inputs, rows)
+        elif operation.op == "lookup":
+            shared = steps[self.column_index[operation.columns[0]]] == 0 and rows > 1
+            slots = _capacity(element_count(inputs[0])) if shared else 0
+            row[O_SLOT_CAPACITY] = slots
+            row[O_SLOTS] = self._grown(f"slots{index}", 4 * slots)
+        elif operation.behavior:
+            group = self._groups[operation.behavior, tuple(sorted(operation.actions))]
+            events = element_count(arrays[self.column_index[f"behavior.{operation.behavior}.ts"]])
+            row[O_GROUP_OFFSETS] = self.table[group, O_GROUP_OFFSETS]
+            row[O_GROUP_POSITIONS] = self.table[group, O_GROUP_POSITIONS]
+            row[O_GROUP_STEP] = steps[self.column_index["now"]]
+            capacity = min(events, rows * output.length)
+            if operation.op == "window":
+                shared = row[O_A] >= 0 and row[O_GROUP_STEP] == 0
+                distinct = events if shared else 0
+                row[O_SLOT_CAPACITY] = _capacity(distinct)
+                row[O_SLOTS] = self._grown(f"slots{index}", 4 * int(row[O_SLOT_CAPACITY]))
+                row[O_DISTINCT] = self._grown(f"distinct{index}", 8 * distinct)
+                row[O_COUNTS] = self._grown(f"counts{index}", 8 * (distinct + 1) * (len(operation.windows_ms) + 1))
+        if capacity > _MAX_IDS:
+            raise FeatureError(operation.output.feature, f"a batch gives {capacity} ids", "use smaller batches")
+        return (rows, 0, rows * output.width) if output.kind == "dense" else (rows, capacity, 0)
+
+    def _size_combo(self, index: int, row: Any, inputs: list[pa.Array], rows: int) -> int:
+        lists = [array for array in inputs if pa.types.is_list(array.type)]
+        values = sum(element_count(array) for array in lists) + len(inputs)
+        row[O_SPANS] = self._grown(f"spans{index}", 24 * len(inputs) + 16 * values)
+        texts = sum(text_bytes(array) + 24 for array in inputs) + 24 * values
+        row[O_BUFFER] = self._grown(f"buffer{index}", texts)
+        return int(count_products(row, self.columns)) if lists else rows
+
+    def _allocate(self, sizes: list[tuple[int, int, int]]) -> list[tuple[int, Any, Any, Any]]:
+        """Carves all outputs out of one fresh block and writes their addresses to the table."""
+        total = sum(8 * ids + 4 * floats + 4 * (rows + 1) + 24 for rows, ids, floats in sizes)
+        block, at = np.empty(total, np.uint8), 0
+        base = int(block.ctypes.data)
+        made: list[tuple[int, Any, Any, Any]] = []
+        for index, (rows, capacity, floats) in enumerate(sizes):
+            row, output = self.table[self._first + index], self.plan.outputs[index]
+            if output.kind == "dense":
+                row[O_VALUES] = base + at
+                values = block[at : at + 4 * floats].view(np.float32).reshape(rows, output.width)
+                made.append((rows, None, None, values))
+                at += (4 * floats + 7) & ~7
+                continue
+            row[O_IDS] = base + at
+            ids = block[at : at + 8 * capacity].view(np.int64)
+            at += 8 * capacity
+            row[O_OFFSETS] = base + at
+            offsets = block[at : at + 4 * (rows + 1)].view(np.int32)
+            at += (4 * (rows + 1) + 7) & ~7
+            made.append((rows, ids, offsets, None))
+        return made
+
+
+def _capacity(entries: int) -> int:
+    """Returns the size of an open-addressing table that is at most half full."""
+    return 1 << max(1, (2 * entries).bit_length())
