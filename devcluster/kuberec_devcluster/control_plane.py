@@ -77,6 +77,9 @@ def apiserver_command(kube: Path, pki: Pki, at: Endpoints) -> list[str]:
         f"--service-account-signing-key-file={pki.accounts_key}",
         *(f"--token-auth-file={pki.tokens}", "--authorization-mode=Node,RBAC", "--profiling=false"),
         "--enable-admission-plugins=NodeRestriction",
+        f"--kubelet-client-certificate={pki.kubelet_client_cert}",
+        f"--kubelet-client-key={pki.kubelet_client_key}",
+        "--kubelet-preferred-address-types=InternalIP",  # no name has to resolve on the host
     ]
 
 
@@ -132,7 +135,7 @@ class Kubectl:
         Raises:
             KubectlError: it ended with an error, or took longer than `seconds`.
         """
-        command = [str(toolchain.ensure("kube")), "kubectl", f"--kubeconfig={self.kubeconfig}", *arguments]
+        command = [*toolchain.kubectl(), f"--kubeconfig={self.kubeconfig}", *arguments]
         try:
             done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=seconds)
         except subprocess.TimeoutExpired as late:
@@ -154,6 +157,10 @@ class Kubectl:
     def apply_text(self, text: str) -> None:
         """Applies YAML or JSON server-side."""
         self("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=text)
+
+    def apply_objects(self, objects: Sequence[dict[str, Any]]) -> None:
+        """Applies objects server-side, in their order."""
+        self.apply_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": list(objects)}))
 
 
 class ControlPlane:

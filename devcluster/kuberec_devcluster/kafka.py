@@ -39,6 +39,7 @@ class Kafka(LocalServer):
         port: the loopback port; a free one without it.
         listeners: addresses besides loopback.
         partitions: how many partitions a topic gets that a producer creates by writing to it.
+        controller_port: KRaft's own port; a free one without it.
 
     Example:
         with Kafka() as broker:
@@ -54,12 +55,13 @@ class Kafka(LocalServer):
         port: int | None = None,
         listeners: Sequence[Listener] = (),
         partitions: int = 1,
+        controller_port: int | None = None,
     ) -> None:
         super().__init__(folder)
         self.port = port or free_port()
         self.listeners = tuple(listeners)
         self.partitions = partitions
-        self._controller_port = free_port()
+        self._controller_port = controller_port or free_port()
 
     @property
     def bootstrap(self) -> str:

