@@ -9,6 +9,7 @@ import yaml
 from pydantic import ValidationError
 
 from kuberec_api import RecModel, RecServing, RecTraining
+from kuberec_api.training import StopAt
 
 
 class ResourceFileError(ValueError):
@@ -75,10 +76,9 @@ def localize(resources: Resources, overrides: Overrides) -> Resources:
             update=_given(
                 bootstrap_servers=overrides.bootstrap_servers,
                 topic=overrides.topic,
-                stop_at="End" if overrides.stop_at_end else None,
+                stop_at=StopAt.END if overrides.stop_at_end else None,
             )
         )
-        kafka = type(kafka).model_validate(kafka.model_dump(by_alias=True))
     checkpoint = spec.checkpoint.model_copy(
         update=_given(uri=overrides.checkpoint_uri, interval=overrides.checkpoint_interval)
     )

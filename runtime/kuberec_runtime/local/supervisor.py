@@ -56,7 +56,7 @@ class TrainingProcess:
         self.attempt = max(0, read_log(open_store(uri)).attempt) + 1
         given = TrainingInput(model=self._resources.model, training=self._resources.training, attempt=self.attempt)
         path = self._folder / "input.json"
-        path.write_text(given.model_dump_json(by_alias=True, exclude_none=True))
+        path.write_text(given.model_dump_json(by_alias=True, exclude_unset=True))
         environment = {**os.environ, "KUBEREC_STATUS": f"file:{self.status_path}", "PYTHONUNBUFFERED": "1"}
         with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(

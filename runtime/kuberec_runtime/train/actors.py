@@ -5,15 +5,18 @@ Heavy imports (TensorFlow) happen inside the worker's constructor, so a shard ne
 
 import os
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kuberec_api import RecModel, RecTraining
 from kuberec_runtime.stream import PartitionStart
 from kuberec_runtime.table.dense import DenseState
 from kuberec_runtime.table.table import Consumer
 from kuberec_runtime.train.job import Job
+from kuberec_runtime.train.reports import WorkerCut, WorkerReport
 from kuberec_runtime.train.shardhost import ShardEpoch, ShardHost, ShardPublication
-from kuberec_runtime.train.worker import Worker, WorkerCut, WorkerReport
+
+if TYPE_CHECKING:
+    from kuberec_runtime.train.worker import Worker
 
 
 def node_address() -> str:
@@ -89,6 +92,7 @@ class WorkerActor:
     def connect(self, addresses: Sequence[tuple[str, int]], starts: Sequence[PartitionStart]) -> None:
         """Connects to the shards and opens the source."""
         from kuberec_runtime.stream.kafka import KafkaSource
+        from kuberec_runtime.train.worker import Worker
         from kuberec_runtime.wire.client import ShardPool
 
         pool = ShardPool.connect(addresses, self._token, self._job.plan.digest, self._index, self._job.attempt)
@@ -114,7 +118,7 @@ class WorkerActor:
             self._worker.stop()
 
     @property
-    def _ready(self) -> Worker:
+    def _ready(self) -> "Worker":
         if self._worker is None:
             raise RuntimeError("this worker is not connected yet")
         return self._worker

@@ -25,9 +25,9 @@ from kuberec_runtime.train.fleet import Fleet
 from kuberec_runtime.train.job import Job
 from kuberec_runtime.train.ledger import Ledger, Resumed, split
 from kuberec_runtime.train.publisher import Publisher
+from kuberec_runtime.train.reports import WorkerCut, WorkerReport
 from kuberec_runtime.train.scoreboard import DEGRADED, PUBLISHING_PAUSED, Scoreboard
 from kuberec_runtime.train.status import StatusSink
-from kuberec_runtime.train.worker import WorkerCut, WorkerReport
 from kuberec_runtime.wire.errors import CutTimeout
 
 T = TypeVar("T")

@@ -38,8 +38,8 @@ from kuberec_runtime.crashpoints import crash_here
 from kuberec_runtime.stream import PartitionStart, Position
 from kuberec_runtime.table.dense import DenseState
 from kuberec_runtime.train.job import Job
+from kuberec_runtime.train.reports import WorkerCut
 from kuberec_runtime.train.shardhost import ShardEpoch
-from kuberec_runtime.train.worker import WorkerCut
 
 F32 = NDArray[np.float32]
 LIBRARIES = ("tensorflow-cpu", "keras", "numba", "numpy", "pyarrow", "ray", "confluent-kafka", "kuberec")

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from kuberec_api.meta import Condition, ConditionStatus
 from kuberec_api.training import Monitor, Outcome, Progress, RecTrainingStatus
 from kuberec_runtime.monitor import Gate, Verdict, Window, auc
-from kuberec_runtime.train.worker import WorkerReport
+from kuberec_runtime.train.reports import WorkerReport
 
 PROGRESS_WINDOW = 50_000
 RATE_WINDOW_S = 10.0

@@ -8,7 +8,7 @@ writes MARK behind everything it pushed and notes that position, so mark and pos
 import queue
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ from kuberec_runtime.models.embed import Lookup, assemble, gradients, plan_looku
 from kuberec_runtime.models.network import Network
 from kuberec_runtime.stream import Batch, PartitionStart, Position, Source
 from kuberec_runtime.train.job import Job
+from kuberec_runtime.train.reports import WorkerCut, WorkerReport
 from kuberec_runtime.wire.client import ShardPool
 
 F32 = NDArray[np.float32]
@@ -35,31 +36,6 @@ class Prepared:
     features: Features | None
     lookup: Lookup | None
     labels: F32
-
-
-@dataclass(frozen=True)
-class WorkerCut:
-    """A worker's part of a cut: positions after all that was pushed before the mark, and counts until then."""
-
-    positions: dict[int, Position]
-    samples: dict[int, int]
-    skipped: dict[int, int]
-    watermark_ms: int
-
-
-@dataclass
-class WorkerReport:
-    """What happened since the report before; predictions and labels float32[n] in the order of training."""
-
-    steps: int = 0
-    samples: int = 0
-    loss_sum: float = 0.0
-    predictions: list[F32] = field(default_factory=list)
-    labels: list[F32] = field(default_factory=list)
-    lag: int | None = None
-    skipped: int = 0
-    bad_records: list[str] = field(default_factory=list)
-    finished: bool = False
 
 
 class Worker:
