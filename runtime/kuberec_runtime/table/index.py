@@ -43,7 +43,7 @@ def _second(h: np.uint64, n: np.int64) -> np.int64:
 
 
 @nb.njit(inline="always")
-def _slot(table: Any, p: np.int64, stored: np.int64) -> int:
+def _slot(table: Any, p: np.int64, stored: np.int64) -> Any:
     """Slot 0-4 of `stored` in the bucket at word p, or -1; without branches, as a mispredicted one costs more."""
     return (
         np.int64(table[p] == stored) * 1

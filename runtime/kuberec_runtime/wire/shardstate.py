@@ -32,6 +32,8 @@ from kuberec_runtime.wire.messages import Push
 from kuberec_runtime.wire.routing import dense_slice
 from kuberec_runtime.wire.shardconfig import Cut, DedupeMark, ShardConfig
 
+__all__ = ["Cut", "DedupeMark", "Session", "ShardConfig", "ShardState", "Superseded"]
+
 
 class Session:
     """One worker's connection as the state knows it; `closed` is true once it may not hand in anything more."""
