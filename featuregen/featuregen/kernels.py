@@ -12,7 +12,7 @@ import numba as nb
 
 from featuregen.kernels_events import run_select, run_sequence, run_window
 from featuregen.kernels_values import combo_capacity, run_combo, run_id, run_lookup, run_raw
-from featuregen.layout import O_KIND, OP_COMBO, OP_ID, OP_LOOKUP, OP_RAW, OP_SELECT, OP_SEQUENCE, OP_WINDOW
+from featuregen.layout import O_KIND, OP_COMBO, OP_COUNT, OP_ID, OP_LOOKUP, OP_RAW, OP_SELECT, OP_SEQUENCE, OP_WINDOW
 
 _SOURCES = ("hash64", "layout", "kernels_memory", "kernels_hash", "kernels_values", "kernels_events", "kernels")
 
@@ -24,9 +24,9 @@ def _stamp() -> int:
     return int.from_bytes(digest.digest()[:4], "little")
 
 
-def _compile(stamp: int) -> Any:
-    @nb.njit("int64(int64[:,::1], int64[:,::1])", nogil=True, cache=True, boundscheck=False, error_model="numpy")
+def _program(stamp: int) -> Any:
     def run(operations: Any, columns: Any) -> int:
+        result = nb.int64(0)
         for index in range(operations.shape[0]):
             operation = operations[index]
             kind = operation[O_KIND]
@@ -44,21 +44,29 @@ def _compile(stamp: int) -> Any:
                 run_window(operation, columns)
             elif kind == OP_SEQUENCE:
                 run_sequence(operation, columns)
-        return stamp
+            elif kind == OP_COUNT:
+                result = combo_capacity(operation, columns)
+            else:
+                result = nb.int64(stamp)
+        return result
 
     return run
 
 
-def _compile_capacity(stamp: int) -> Any:
-    @nb.njit("int64(int64[::1], int64[:,::1])", nogil=True, cache=True, boundscheck=False, error_model="numpy")
-    def capacity(operation: Any, columns: Any) -> int:
-        return combo_capacity(operation, columns) + 0 * stamp
+def _compile() -> Any:
+    """Compiles for one signature now, so that no request ever pays for it; without a cache if no folder is writable."""
+    program, options = _program(_stamp()), {"nogil": True, "boundscheck": False, "error_model": "numpy"}
+    signature = "int64(int64[:,::1], int64[:,::1])"
+    try:
+        return nb.njit(signature, cache=True, **options)(program)
+    except RuntimeError as error:
+        if "cannot cache" not in str(error):
+            raise
+        return nb.njit(signature, **options)(program)
 
-    return capacity
 
+run_program = _compile()
+"""`run_program(operations int64[o, OPERATION_WIDTH], columns int64[c, COLUMN_WIDTH]) -> int64`: writes all outputs.
 
-_STAMP = _stamp()
-run_program = _compile(_STAMP)
-"""`run_program(operations int64[o, OPERATION_WIDTH], columns int64[c, COLUMN_WIDTH])`: writes all outputs."""
-count_products = _compile_capacity(_STAMP)
-"""`count_products(combo operation, columns)`: upper bound of the ids that a combo writes."""
+A single operation of kind OP_COUNT writes nothing and returns how many ids a combo may write.
+"""

@@ -149,9 +149,12 @@ def fingerprint_cat(a: Any, b: Any) -> Any:
     return result ^ (result >> _47)
 
 
-@nb.njit("void(int64,int64,int64,int64,uint64[::1])", nogil=True, cache=True)
+@nb.njit(nogil=True, boundscheck=False)
 def hash_texts(std: int, offsets: int, data: int, rows: int, out: Any) -> None:
-    """Hashes an Arrow string column (addresses of int32 offsets and of bytes) into `out` uint64[rows]."""
+    """Hashes an Arrow string column (addresses of int32 offsets and of bytes) into `out` uint64[rows].
+
+    For measurements and tests; compiled at first use. The kernels of a plan hash where they read.
+    """
     for row in range(rows):
         start, end = load_i32(offsets + 4 * row), load_i32(offsets + 4 * row + 4)
         out[row] = hash_text(std, data + start, end - start)

@@ -144,7 +144,7 @@ def _combine(combiner: str, values: list[float]) -> float:
 def visible_events(plan: Plan, operation: Operation, row: Row) -> list[tuple[int, int]]:
     """Returns (position in the list, ts) of the events a feature may see, oldest first.
 
-    In this order: events with ts < now; of those the last `maxEvents` in order of arrival; no older than `maxAge`; of the
+    In this order: events with ts < now; of those the last `maxEvents` as they arrived; no older than `maxAge`; of the
     actions that are asked for. The request's own event (ts == now) is never seen.
     """
     behavior, now = plan.behaviors[operation.behavior], row["now"]

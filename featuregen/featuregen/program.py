@@ -12,7 +12,7 @@ import pyarrow as pa
 from featuregen.columns import describe, element_count, text_bytes
 from featuregen.errors import FeatureError
 from featuregen.hash64 import farm64
-from featuregen.kernels import count_products, run_program
+from featuregen.kernels import run_program
 from featuregen.layout import (
     COLUMN_WIDTH,
     COMBINERS,
@@ -66,6 +66,7 @@ from featuregen.layout import (
     O_WORD_SLOTS,
     O_WORD_TEXT,
     OP_COMBO,
+    OP_COUNT,
     OP_ID,
     OP_LOOKUP,
     OP_RAW,
@@ -289,7 +290,11 @@ class Program:
         row[O_SPANS] = self._grown(f"spans{index}", 24 * len(inputs) + 16 * values)
         texts = sum(text_bytes(array) + 24 for array in inputs) + 24 * values
         row[O_BUFFER] = self._grown(f"buffer{index}", texts)
-        return int(count_products(row, self.columns)) if lists else rows
+        if not lists:
+            return rows
+        counting = row.reshape(1, -1).copy()
+        counting[0, O_KIND] = OP_COUNT
+        return int(run_program(counting, self.columns))
 
     def _allocate(self, sizes: list[tuple[int, int, int]]) -> list[tuple[int, Any, Any, Any]]:
         """Carves all outputs out of one fresh block and writes their addresses to the table."""

@@ -1,0 +1,60 @@
+"""Turns rows of Python values into batches and requests, and results back into rows, so that tests can compare them."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from featuregen.compiler import compile_plan
+from featuregen.engine import Features
+from featuregen.plan import Plan
+from featuregen.schema import sample_schema
+from featuregen.spec import FeatureSpec
+
+Row = Mapping[str, Any]
+
+
+def plan_of(sources: Mapping[str, Any], features: Sequence[Mapping[str, Any]], hash: str = "farm64") -> Plan:
+    return compile_plan(FeatureSpec.model_validate({"hash": hash, "sources": sources, "list": features}))
+
+
+def table_of(plan: Plan, rows: Sequence[Row]) -> pa.Table:
+    schema = sample_schema(plan)
+    columns = {}
+    for field in schema:
+        values = [row.get(field.name) for row in rows]
+        columns[field.name] = pa.array([list(v.items()) if isinstance(v, dict) else v for v in values], field.type)
+    return pa.table(columns, schema=schema)
+
+
+def row_of(features: Features, index: int) -> dict[str, list[Any]]:
+    """Row `index` of a result; a user-side column of a ranking has one row for all."""
+    found = {}
+    for name, column in features.columns.items():
+        at = 0 if column.rows == 1 else index
+        if column.values is not None:
+            found[name] = column.values[at].tolist()
+        else:
+            found[name] = column.ids[column.offsets[at] : column.offsets[at + 1]].tolist()
+    return found
+
+
+def request_of(plan: Plan, user: Row, items: Sequence[Row]) -> dict[str, Any]:
+    """Arguments of Engine.rank: what is the user's from `user`, what is a candidate's from `items`."""
+    schema = sample_schema(plan)
+    per_item = [i.name for i in plan.inputs if i.name.startswith("item.") or i.per_item]
+    columns = [pa.array([item.get(name) for item in items], schema.field(name).type) for name in per_item]
+    behavior: dict[str, dict[str, Any]] = {}
+    for name, value in user.items():
+        if name.startswith("behavior."):
+            _, log, attribute = name.split(".")
+            behavior.setdefault(log, {})[attribute] = value
+    return {
+        "user": {name[5:]: value for name, value in user.items() if name.startswith("user.")},
+        "items": pa.RecordBatch.from_arrays(columns, names=per_item)
+        if columns
+        else pa.RecordBatch.from_struct_array(pa.array([{}] * len(items), pa.struct([]))),
+        "context": {name[8:]: value for name, value in user.items() if name.startswith("context.")},
+        "behavior": behavior,
+        "now_ms": user["now"],
+    }
