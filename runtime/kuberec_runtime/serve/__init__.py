@@ -1,0 +1,1 @@
+"""Ranking replicas: follow a training's publications in the tier and score candidates over HTTP."""
