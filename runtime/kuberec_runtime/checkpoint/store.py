@@ -10,6 +10,7 @@ work in a forked child; its default of 10 retries hides a dead endpoint for 3 mi
 
 import builtins
 import os
+import re
 import secrets
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -230,7 +231,11 @@ class Store:
             )
 
     def _readable(self, verb: str, key: str, error: Exception) -> StoreError:
-        reason = str(error).split("Debug source:")[0].strip().replace("\n", " ")[:500]
+        reason = " ".join(str(error).split("Debug source:")[0].split())
+        # An S3 error carries a whole XML page: its code and message say it all.
+        if page := re.search(r"<Code>(.*?)</Code>.*?<Message>(.*?)</Message>", reason):
+            reason = f"{page[1]}: {page[2]}"
+        reason = reason[:500]
         hint = "check that the endpoint is reachable and that the bucket exists"
         if isinstance(error, PermissionDeniedError | UnauthenticatedError | PermissionError):
             hint = "the credentials may not do this: check the Secret that spec.checkpoint.credentials names"
