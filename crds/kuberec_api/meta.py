@@ -1,7 +1,7 @@
 """What all three kinds share: group, metadata, conditions, references. Times are RFC 3339 strings in UTC."""
 
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
@@ -10,7 +10,7 @@ from featuregen.spec import SpecModel
 
 GROUP = "kuberec.dev"
 VERSION = "v1alpha1"
-API_VERSION = f"{GROUP}/{VERSION}"
+API_VERSION: Literal["kuberec.dev/v1alpha1"] = "kuberec.dev/v1alpha1"
 
 ResourceName = Annotated[str, Field(min_length=1, max_length=40, pattern=r"^[a-z]([-a-z0-9]*[a-z0-9])?$")]
 Quantity = Annotated[str, Field(max_length=32, pattern=r"^[0-9]+(\.[0-9]+)?(m|Ki|Mi|Gi|Ti|k|M|G|T)?$")]
@@ -76,7 +76,7 @@ class Condition(StatusModel):
 
 
 class Resources(SpecModel):
-    """Compute resources of one process; requests equal limits."""
+    """Compute resources of one process: requests; memory and GPUs are limits too, idle CPU may be used."""
 
     cpu: Quantity = "1"
     memory: Quantity = "2Gi"

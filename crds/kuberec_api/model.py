@@ -134,5 +134,3 @@ class RecModel(SpecModel):
     metadata: ObjectMeta
     spec: RecModelSpec
     status: RecModelStatus = RecModelStatus()
-
-

@@ -33,14 +33,14 @@ class StartFrom(StrEnum):
 
 
 class StopAt(StrEnum):
-    """When a training ends: `Never`, or at the offsets that were the end of the topic when the training first started."""
+    """When a training ends: `Never`, or at the offsets that were the topic's end when the training first started."""
 
     NEVER = "Never"
     END = "End"
 
 
 class OnBadRecord(StrEnum):
-    """What happens to a message that does not parse: `Fail` the attempt, or `Skip` it, counted and sampled in status."""
+    """What a message that does not parse does: `Fail` the attempt, or be skipped, counted and sampled in status."""
 
     FAIL = "Fail"
     SKIP = "Skip"
@@ -79,7 +79,7 @@ class Workers(SpecModel):
 
 
 class SynchronizationMode(StrEnum):
-    """Async: bounded staleness. (Sync is planned; it is not in the API before it is implemented.)"""
+    """Async: bounded staleness. Sync is planned; it is not in the API before it is implemented."""
 
     ASYNC = "Async"
 
@@ -226,7 +226,7 @@ class Offset(StatusModel):
 
 
 class CheckpointStatus(StatusModel):
-    """The last committed epoch. `samples` is the number of samples applied up to it since the training first started."""
+    """The last committed epoch. `samples` counts samples applied up to it since the training first started."""
 
     epoch: int
     attempt: int
@@ -287,14 +287,18 @@ class Restart(StatusModel):
 class RecTrainingStatus(StatusModel):
     """Status of a RecTraining.
 
-    The operator owns conditions, observedGeneration, state, attempt, restarts; the driver owns progress, checkpoint,
-    publication, monitors, outcome and its own conditions (`PublishingPaused`, `Degraded`).
+    The operator owns conditions, observedGeneration, state, attempt, inputHash, failures, workers, restarts; the driver
+    owns progress, checkpoint, publication, monitors, outcome and its own conditions (`PublishingPaused`, `Degraded`).
+    `inputHash` names the model and training spec that the attempt runs; `failures` counts attempts lost in a row,
+    that is, without a committed epoch in between: backoffLimit and the backoff look at it.
     """
 
     conditions: list[Condition] = Field(default_factory=list)
     observed_generation: int = 0
     state: TrainingState | None = None
     attempt: int = 0
+    input_hash: str | None = None
+    failures: int = 0
     workers: int | None = None
     progress: Progress | None = None
     checkpoint: CheckpointStatus | None = None

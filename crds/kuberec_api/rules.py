@@ -1,0 +1,91 @@
+"""What a schema cannot say, in one place: CEL rules, list keys and immutability, by the type that they belong to.
+
+Pydantic checks the same resources again when the operator reads them; CEL is what makes `kubectl apply` refuse a wrong
+one at once. Rules stay cheap (no loops over lists of lists), for the API server bounds their cost.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A CEL expression over `self` that must hold, and what the user reads when it does not."""
+
+    rule: str
+    message: str
+
+
+def _exactly_one(*fields: str) -> str:
+    return f"[{', '.join(f'has(self.{f})' for f in fields)}].filter(set, set).size() == 1"
+
+
+_POSITIVE = "duration(self.{0}) > duration('0s')"
+
+RULES: dict[str, tuple[Rule, ...]] = {
+    "Encode": (
+        Rule(
+            _exactly_one("hashBuckets", "identityBuckets", "vocab"),
+            "encode: set exactly one of hashBuckets, identityBuckets, vocab",
+        ),
+    ),
+    "Feature": (
+        Rule("!(has(self.encode) && has(self.like))", "set `encode` or `like`, not both"),
+        Rule(
+            "!(self.op in ['id', 'combo']) || has(self.encode) || has(self.like)",
+            "an `id` or `combo` feature needs one encoder: set `encode` or `like`",
+        ),
+        Rule("!has(self.windows) || self.op == 'window'", "`windows` belongs to op `window`"),
+    ),
+    "SequenceField": (
+        Rule("has(self.encode) != has(self.like)", "a sequence field needs one encoder: set `encode` or `like`"),
+    ),
+    "Source": (Rule(_exactly_one("kafka"), "source: set exactly one source; this release has `kafka`"),),
+    "Range": (
+        Rule("has(self.min) || has(self.max)", "range: set min, max or both"),
+        Rule("!has(self.min) || !has(self.max) || self.min <= self.max", "range: min is above max"),
+    ),
+    "Checkpoint": (
+        Rule(
+            "self.uri.matches('^(s3|gs|az|file)://.+')",
+            "checkpoint.uri: use s3://bucket/path, gs://..., az://... or file:///path",
+        ),
+        Rule(_POSITIVE.format("interval"), "checkpoint.interval: must be longer than 0s"),
+    ),
+    "Publish": (Rule(_POSITIVE.format("interval"), "publish.interval: must be longer than 0s"),),
+    "ServedVersion": (Rule("self.policy != 'Pinned' || has(self.version)", "version: policy Pinned needs `version`"),),
+    "Timeouts": (
+        Rule(_POSITIVE.format("redis"), "timeouts.redis: must be longer than 0s"),
+        Rule(_POSITIVE.format("request"), "timeouts.request: must be longer than 0s"),
+    ),
+}
+
+NAME_RULE = Rule(
+    "self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$') && self.metadata.name.size() <= 40",
+    "metadata.name: at most 40 characters a-z, 0-9 and '-', starting with a letter, so that every child's name fits",
+)
+
+# Fields that never change after creation, by type.
+IMMUTABLE: dict[str, tuple[str, ...]] = {
+    "RecTrainingSpec": ("modelRef",),
+    "RecServingSpec": ("trainingRef",),
+}
+
+# Lists whose items have an identity: names are unique, and server-side apply merges item by item.
+LIST_KEYS: dict[str, dict[str, str]] = {
+    "FeatureSpec": {"list": "name"},
+    "Embeddings": {"tables": "name"},
+    "RecModelSpec": {"tasks": "name"},
+    "RecTrainingSpec": {"monitors": "name"},
+    "RecModelStatus": {"conditions": "type"},
+    "RecTrainingStatus": {"conditions": "type"},
+    "RecServingStatus": {"conditions": "type"},
+}
+
+
+def rules_of(type_name: str) -> tuple[Rule, ...]:
+    """Returns all CEL rules of a type, immutability included."""
+    kept = tuple(
+        Rule(f"self.{field} == oldSelf.{field}", f"{field} is immutable: delete the resource and create another")
+        for field in IMMUTABLE.get(type_name, ())
+    )
+    return (*RULES.get(type_name, ()), *kept)
