@@ -145,6 +145,11 @@ def _wire_name(name: str) -> str:
     return info.alias or name
 
 
+def _options(feature: Feature) -> str:
+    required, allowed = _FIELDS[feature.op]
+    return f"op {feature.op.value} has: " + ", ".join(required + allowed)
+
+
 def _check_fields(feature: Feature) -> None:
     """Refuses what an operator needs and lacks, and what is given but would be ignored."""
     required, allowed = _FIELDS[feature.op]
@@ -158,14 +163,14 @@ def _check_fields(feature: Feature) -> None:
             raise FeatureError(
                 feature.name,
                 f"{feature.op.value} needs '{name}'",
-                f"a {feature.op.value} feature has: " + ", ".join(required + allowed),
+                _options(feature),
             )
     for name in sorted(given):
         if name not in required + allowed:
             raise FeatureError(
                 feature.name,
                 f"'{name}' has no meaning for {feature.op.value}",
-                f"remove it; a {feature.op.value} feature has: " + ", ".join(required + allowed),
+                "remove it; " + _options(feature),
             )
 
 
@@ -203,6 +208,10 @@ def _read(
     if source.type not in allowed:
         if source.type is FieldType.FLOAT and FieldType.STRING in allowed:
             hint = "a float has no exact text: use raw with boundaries, or declare the field as int or string"
+        if source.type is FieldType.STRING_FLOAT_MAP:
+            hint = "a map is read by op: lookup, with a key"
+        if source.type is FieldType.FLOAT_LIST:
+            hint = "no operator of this release reads list<float>: declare single float fields"
         wanted = " or ".join(t.value for t in allowed)
         raise FeatureError(feature, f"'{ref}' is {source.type.value}, {what} takes {wanted}", hint)
     compilation.columns[source.column] = Input(source.column, source.type, per_item=source.side == "cross")
@@ -275,7 +284,14 @@ def _raw(compilation: _Compilation, feature: Feature) -> list[Operation]:
 
 
 def _lookup(compilation: _Compilation, feature: Feature) -> list[Operation]:
-    table = _read(compilation, feature.name, feature.map or "", (FieldType.STRING_FLOAT_MAP,), "lookup's map")
+    table = _read(
+        compilation,
+        feature.name,
+        feature.map or "",
+        (FieldType.STRING_FLOAT_MAP,),
+        "lookup's map",
+        "declare the field as map<string,float>",
+    )
     key = _read(compilation, feature.name, feature.key or "", _TEXTS, "lookup's key")
     return [_number(feature, "lookup", [table, key])]
 
@@ -358,9 +374,11 @@ def _sequence(compilation: _Compilation, feature: Feature) -> list[Operation]:
         hint = f"a sequence cannot be longer than the {behavior.max_events} events that are kept"
         raise FeatureError(feature.name, f"length {length} is more than maxEvents of behavior '{behavior.name}'", hint)
     default = text_default(feature) or SEQUENCE_DEFAULT
-    operations = []
+    operations: list[Operation] = []
     for entry in feature.fields:
         name, where = sequence_output(feature, entry.in_), f"field '{entry.in_}' "
+        if any(operation.output.name == name for operation in operations):
+            raise FeatureError(feature.name, f"{where}is listed twice", "remove one")
         column, _ = _event_attribute(compilation, feature, entry.in_, "field")
         encoder = choose_encoder(
             compilation.spec, compilation.encoders, feature.name, name, entry.encode, entry.like, where

@@ -19,8 +19,8 @@ class FeatureError(ValueError):
         super().__init__(where + problem + (f"\n  {hint}" if hint else ""))
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
+def did_you_mean(name: str, known: Iterable[str], what: str = "declared") -> str:
     """Returns a hint that lists what is declared and names the closest match, e.g. for a misspelt field."""
     declared = sorted(known)
     close = get_close_matches(name, declared, n=1)
-    return "declared: " + (", ".join(declared) or "nothing") + (f"; did you mean '{close[0]}'?" if close else "")
+    return f"{what}: " + (", ".join(declared) or "nothing") + (f"; did you mean '{close[0]}'?" if close else "")

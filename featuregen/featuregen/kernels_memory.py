@@ -56,9 +56,7 @@ store_i32 = _store(_LLVM[4], types.int64)
 store_i64 = _store(_LLVM[8], types.int64)
 store_f32 = _store(ir.FloatType(), types.float32)
 
-jit = nb.njit(
-    nogil=True, boundscheck=False, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True
-)
+jit = nb.njit(nogil=True, boundscheck=False, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
 """Inner kernels: callable from kernels only (half the compile time), and cached only as a part of the whole program."""
 
 

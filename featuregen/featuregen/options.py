@@ -78,7 +78,7 @@ def choose_encoder(
                 feature, f"{where}like: '{like}' is itself like '{other.like}'", f"write like: {other.like}"
             )
         what = f"'{like}' has no encoder to share" if other else f"there is no feature '{like}'"
-        raise FeatureError(feature, f"{where}like: {what}", "with an encoder are " + did_you_mean(like, encoders))
+        raise FeatureError(feature, f"{where}like: {what}", did_you_mean(like, encoders, "features with an encoder"))
     return encoders[like]
 
 
