@@ -20,7 +20,7 @@ from kuberec_devcluster.node import PAUSE_IMAGE, NodeFolders
 from kuberec_devcluster.progress import step
 
 REPOSITORY = toolchain.SOURCE.parent
-BASE = "localhost/kuberec/base:1"
+_BASE_PATH = "ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _CODE = ("pyproject.toml", "README.md", "LICENSE", "crds", "featuregen", "operator", "runtime")
 
 
@@ -34,7 +34,7 @@ class Image:
 
     def inputs(self) -> list[Path | str]:
         code = [REPOSITORY / entry for entry in (*_CODE, "constraints.txt")]
-        return [*(path for path in code if path.exists()), _base_key()]
+        return [*(path for path in code if path.exists()), _base_key(), _BASE_PATH]
 
 
 OPERATOR = Image("localhost/kuberec/operator:dev", "operator/Dockerfile", "about 1 minute, then seconds per change")
@@ -50,7 +50,7 @@ def _base_key() -> str:
 
 
 def _base_inputs() -> list[str]:
-    return [_release()["VERSION_CODENAME"], ",".join(_BASE_PACKAGES), "1"]
+    return [_release()["VERSION_CODENAME"], ",".join(_BASE_PACKAGES)]
 
 
 _BASE_PACKAGES = ("python3", "python3-venv", "ca-certificates", "wget", "procps")
@@ -87,10 +87,14 @@ def _root_filesystem() -> Path:
     return toolchain.cached("base-image", _base_inputs(), "about 2 minutes, once", build) / "rootfs.tar"
 
 
-def _buildah(*arguments: str, log: str) -> None:
+def _buildah(*arguments: str, log: str, check: bool = True) -> None:
     storage = toolchain.cache_folder() / "buildah"
     command = ["buildah", "--root", str(storage / "root"), "--runroot", str(storage / "run"), *arguments]
-    toolchain.logged(command, log, env={"STORAGE_DRIVER": "overlay", "BUILDAH_ISOLATION": "chroot"})
+    try:
+        toolchain.logged(command, log, env={"STORAGE_DRIVER": "overlay", "BUILDAH_ISOLATION": "chroot"})
+    except toolchain.ToolError:
+        if check:
+            raise
 
 
 def _exists(name: str) -> bool:
@@ -114,12 +118,13 @@ def build(image: Image, *, force: bool = False) -> str:
         return key
     reason = "first build" if not known else "its inputs changed" if known != key else "the image is gone"
     rootfs = _root_filesystem()
-    if not _exists(BASE):
-        _from_scratch(BASE, {"rootfs.tar": rootfs}, "ADD rootfs.tar /\nENV PATH=/usr/local/bin:/usr/bin:/bin")
+    base = f"localhost/kuberec/base:{toolchain.digest(_base_key(), _BASE_PATH)}"
+    if not _exists(base):
+        _from_scratch(base, {"rootfs.tar": rootfs}, f"ADD rootfs.tar /\n{_BASE_PATH}")
     with step(f"building image {image.name}: {reason}", image.usually), tempfile.TemporaryDirectory() as secrets:
         context = Path(secrets, "context")
         _copy_context(context)
-        command = ["bud", "--layers", "--network", "host", "--format", "oci", "--build-arg", f"BASE={BASE}"]
+        command = ["bud", "--layers", "--network", "host", "--format", "oci", "--build-arg", f"BASE={base}"]
         mounts = ["-v", f"{_pip_settings(Path(secrets, 'pip'))}:/root/.config/pip:ro"]
         dockerfile = ["-f", str(REPOSITORY / image.dockerfile), "-t", image.name, str(context)]
         _buildah(*command, *mounts, *dockerfile, log=f"image-{Path(image.dockerfile).parent}")
@@ -191,7 +196,7 @@ def import_image(folders: NodeFolders, name: str) -> None:
     """Imports an image from buildah's storage, unless containerd has exactly it already."""
     layout = toolchain.cache_folder() / "oci" / name.rpartition("/")[2].partition(":")[0]
     layout.parent.mkdir(parents=True, exist_ok=True)
-    _buildah("push", "--disable-compression", "--quiet", name, f"oci:{layout}:dev", log="push")
+    _write_layout(name, layout)
     index = json.loads((layout / "index.json").read_text())
     manifest = index["manifests"][-1]
     ctr = ["ctr", "-a", str(folders.containerd_socket), "-n", "k8s.io"]
@@ -206,7 +211,20 @@ def import_image(folders: NodeFolders, name: str) -> None:
         with tempfile.NamedTemporaryFile(dir=layout.parent, suffix=".tar") as archive:
             _write_archive(Path(archive.name), layout, {**index, "manifests": [manifest]}, wanted)
             toolchain.logged([*ctr, "images", "import", archive.name], "import")
-    _forget_blobs(layout, keep=_blobs(layout, manifest["digest"]))
+    _forget_blobs(layout, index, manifest)
+
+
+def _write_layout(name: str, layout: Path) -> None:
+    """Brings a folder of blobs up to date with an image; layers that are there already cost nothing.
+
+    `buildah push` would compress every layer anew each time; `commit` leaves them as they are, and then a layer's
+    digest tells that the folder has it. The date is fixed, so that equal images get equal digests.
+    """
+    work = f"export-{layout.name}"
+    _buildah("rm", work, log="export", check=False)
+    _buildah("from", "--pull-never", "--name", work, name, log="export")
+    commit = ["commit", "--quiet", "--rm", "--disable-compression", "--timestamp", "0"]
+    _buildah(*commit, work, f"oci:{layout}:dev", log="export")
 
 
 def _blob(layout: Path, digest: str) -> Path:
@@ -229,10 +247,10 @@ def _write_archive(archive: Path, layout: Path, index: dict[str, Any], blobs: li
             out.add(_blob(layout, blob), f"blobs/{blob.replace(':', '/')}")
 
 
-def _forget_blobs(layout: Path, keep: list[str]) -> None:
+def _forget_blobs(layout: Path, index: dict[str, Any], manifest: dict[str, Any]) -> None:
+    """Removes what only older versions of the image used."""
+    keep = _blobs(layout, manifest["digest"])
     for path in (layout / "blobs" / "sha256").iterdir():
         if f"sha256:{path.name}" not in keep:
             path.unlink()
-    index = json.loads((layout / "index.json").read_text())
-    index["manifests"] = [it for it in index["manifests"] if it["digest"] in keep]
-    (layout / "index.json").write_text(json.dumps(index))
+    (layout / "index.json").write_text(json.dumps({**index, "manifests": [manifest]}))

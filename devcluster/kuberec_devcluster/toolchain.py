@@ -43,7 +43,8 @@ def digest(*inputs: Path | str) -> str:
             continue
         for file in sorted(item.rglob("*")) if item.is_dir() else [item]:
             if file.is_file() and "__pycache__" not in file.parts:
-                total.update(file.name.encode() + b"\0" + hashlib.sha256(file.read_bytes()).digest())
+                name = file.relative_to(item.parent).as_posix()
+                total.update(name.encode() + b"\0" + hashlib.sha256(file.read_bytes()).digest())
     return total.hexdigest()[:16]
 
 
