@@ -237,6 +237,7 @@ class Cluster:
             node_cleanup.unmount(self.folders)
             node_cleanup.remove_cgroups()
             network.tear_down(self.state, namespaces)
+            images.release_storage()
             shutil.rmtree(self.state, ignore_errors=True)
             self.kubeconfig.unlink(missing_ok=True)
             shutil.rmtree(self.home / "bin", ignore_errors=True)

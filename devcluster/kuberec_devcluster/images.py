@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kuberec_devcluster import toolchain
+from kuberec_devcluster import network, toolchain
 from kuberec_devcluster.node import PAUSE_IMAGE, NodeFolders
 from kuberec_devcluster.progress import step
 
@@ -95,6 +95,12 @@ def _buildah(*arguments: str, log: str, check: bool = True) -> None:
     except toolchain.ToolError:
         if check:
             raise
+
+
+def release_storage() -> None:
+    """Unmounts what buildah leaves mounted between two builds; a build that runs keeps its mounts (they are busy)."""
+    for point in network.mounts_below(toolchain.cache_folder() / "buildah"):
+        network.run("umount", point, check=False)
 
 
 def _exists(name: str) -> bool:

@@ -75,10 +75,6 @@ def tear_down(state: Path, namespaces: Iterable[str]) -> None:
     run("ip", "link", "delete", BRIDGE, check=False)
     for family, table in (("ip", _TABLE), ("ip", "kube-proxy"), ("ip6", "kube-proxy")):
         run("nft", "delete", "table", family, table, check=False)
-    for chain in ("KUBE-KUBELET-CANARY",):
-        for tables in ("mangle", "nat", "filter"):
-            for program in ("iptables", "ip6tables"):
-                run(program, "-t", tables, "-X", chain, check=False)
     run("ip", "addr", "del", f"{ADDRESS}/32", "dev", "lo", check=False)
     before = state / "ip_forward.before"
     if before.exists():

@@ -116,6 +116,7 @@ def kubelet_config(folders: NodeFolders, pki: Pki) -> str:
         "serializeImagePulls": False,
         "volumePluginDir": str(folders.state / "volume-plugins"),
         "staticPodPath": "",
+        "makeIPTablesUtilChains": False,  # kube-proxy's nftables table is all we need, and all we have to remove
         "maxPods": 60,
         "registerNode": True,
     }
