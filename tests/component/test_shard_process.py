@@ -105,13 +105,13 @@ def test_the_lost_shard_is_the_killed_one_and_the_error_stays(start: Callable[..
     push(pool, 0)
     pool.wait(0)
     shards[1].kill()
-    with pytest.raises(ShardLost, match="^shard 1 at ") as lost:
+    with pytest.raises(ShardLost, match=r"^shard 1 at ") as lost:
         for sequence in range(1, 100):
             push(pool, sequence)
             pool.wait(1)
     assert lost.value.shard == 1
     for again in (lambda: pool.pull(KEYS), lambda: push(pool, 100), lambda: pool.wait(0)):
-        with pytest.raises(ShardLost, match="^shard 1 at "):
+        with pytest.raises(ShardLost, match=r"^shard 1 at "):
             again()
     assert json.loads(shards[0].ask("applied"))["0"] >= 1
 

@@ -9,6 +9,8 @@ import numba as nb
 import numpy as np
 import numpy.typing as npt
 
+from kuberec_runtime.table.compiled import kernel
+
 I64 = npt.NDArray[np.int64]
 U8 = npt.NDArray[np.uint8]
 
@@ -66,7 +68,7 @@ def split_key(keys: I64) -> tuple[I64, I64]:
     return keys >> np.int64(ID_BITS), keys & np.int64((1 << ID_BITS) - 1)
 
 
-@nb.njit(nogil=True, boundscheck=False)
+@kernel
 def foreign_key(keys: I64, shard: int, shards: int) -> int:
     """Position of the first key that is negative or owned by another shard, or -1. Allocates nothing."""
     for i in range(keys.size):

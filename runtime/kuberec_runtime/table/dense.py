@@ -6,10 +6,10 @@ Dense weights live on the shards for the same reason rows do: a worker may die w
 import threading
 from dataclasses import dataclass
 
-import numba as nb
 import numpy as np
 
 from kuberec_api.training import DenseOptimizer, DenseOptimizerKind
+from kuberec_runtime.table.compiled import kernel
 from kuberec_runtime.table.errors import TableError
 from kuberec_runtime.table.initial import F32
 
@@ -34,7 +34,7 @@ class DenseState:
     step: int
 
 
-@nb.njit(nogil=True, boundscheck=False)
+@kernel
 def _adam(w: F32, m: F32, v: F32, g: F32, rate: np.float32, b1: np.float32, b2: np.float32, eps: np.float32) -> None:
     one = np.float32(1.0)
     for i in range(w.size):
@@ -43,7 +43,7 @@ def _adam(w: F32, m: F32, v: F32, g: F32, rate: np.float32, b1: np.float32, b2: 
         w[i] -= rate * m[i] / (np.sqrt(v[i]) + eps)
 
 
-@nb.njit(nogil=True, boundscheck=False)
+@kernel
 def _sgd(w: F32, g: F32, rate: np.float32) -> None:
     for i in range(w.size):
         w[i] -= rate * g[i]

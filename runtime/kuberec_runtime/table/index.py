@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from kuberec_runtime.table.arena import PAGE, Arena
 from kuberec_runtime.table.buckets import I64, mix64
+from kuberec_runtime.table.compiled import kernel
 from kuberec_runtime.table.errors import TableFull
 from kuberec_runtime.table.lanes import prefetch
 
@@ -99,7 +100,7 @@ def _place(table: Any, numbers: Any, base: np.int64, n: np.int64, h: np.uint64, 
     numbers[p * 2 + 10 + j] = np.int32(row)
 
 
-@nb.njit(nogil=True, boundscheck=False)
+@kernel
 def find_rows(table: Any, numbers: Any, base: I64, size: I64, keys: I64, out: I64) -> int:
     """Row number of each key, -1 where there is none; returns the number of those, or -1 - i if key i is negative.
 
@@ -134,7 +135,7 @@ def find_rows(table: Any, numbers: Any, base: I64, size: I64, keys: I64, out: I6
     return absent
 
 
-@nb.njit(nogil=True, boundscheck=False)
+@kernel
 def insert_rows(
     table: Any, numbers: Any, base: I64, size: I64, count: I64, limit: I64, keys: I64, out: I64,
     start: int, next_row: int, key_of_row: I64,
@@ -163,7 +164,7 @@ def insert_rows(
     return keys.size, next_row
 
 
-@nb.njit(nogil=True, boundscheck=False)
+@kernel
 def move_partition(table: Any, numbers: Any, base: int, size: int, new_base: int, new_size: int) -> None:
     """Copies every key of a partition into zeroed buckets at `new_base`."""
     for b in range(size):

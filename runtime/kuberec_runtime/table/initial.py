@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from kuberec_api.model import Initializer, InitializerKind
 from kuberec_runtime.table.buckets import I64, mix64
+from kuberec_runtime.table.compiled import kernel
 
 F32 = npt.NDArray[np.float32]
 
@@ -30,7 +31,7 @@ def _lanes(x: np.uint64) -> np.int64:
     return np.int64(low + ((x >> np.uint64(32)) & np.uint64(_M16)) + (x >> np.uint64(48)))
 
 
-@nb.njit(nogil=True, boundscheck=False)
+@kernel
 def fill_rows(
     rows: F32, first: int, keys: I64, width: int, pitch: int, kind: int, scale: float, seed: np.uint64
 ) -> None:

@@ -1,39 +1,18 @@
 """What happens to one row: copy, or one step of an optimizer; vector instructions, or scalars with the same bits.
 
 Both sides do every addition, product, root and division in the same order and never fuse them, so IEEE 754 makes the
-results equal bit for bit. The mean square of RowwiseAdagrad adds in a fixed order: 16 lanes, each over every sixteenth
-column, then a tree of halves.
+results equal bit for bit. Which side runs is decided by the *type* of `mode`, so a kernel is compiled for each. The
+mean square of RowwiseAdagrad adds in a fixed order: 16 lanes, each over every sixteenth column, then a tree of halves.
 """
 
-import os
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numba as nb
 import numpy as np
+from numba.core import types
+from numba.extending import overload
 
 from kuberec_runtime.table import lanes
-
-SWITCH = "KUBEREC_SCALAR_KERNELS"
-"""Environment variable; `1` chooses the scalar kernels."""
-
-
-@dataclass(frozen=True)
-class RowOps:
-    """The row operations that kernels are built from; each is a jitted function of flat float32 arrays and offsets.
-
-    Attributes:
-        copy: (dst, di, src, si, n): copies n floats.
-        sgd: (w, wi, g, gi, n, rate): w -= rate * g.
-        adagrad: (w, wi, ai, g, gi, n, rate, epsilon): per-column accumulator at w[ai:].
-        squares: (acc16, g, gi, n): acc16[j % 16] += g[j]^2; acc16 has 16 floats.
-    """
-
-    copy: Callable[..., Any]
-    sgd: Callable[..., Any]
-    adagrad: Callable[..., Any]
-    squares: Callable[..., Any]
 
 
 @nb.njit(inline="always")
@@ -148,10 +127,41 @@ def tree_sum(acc: Any) -> np.float32:
     return (acc[0] + acc[2]) + (acc[1] + acc[3])
 
 
-SCALAR = RowOps(_scalar_copy, _scalar_sgd, _scalar_adagrad, _scalar_squares)
-VECTOR = RowOps(_vector_copy, _vector_sgd, _vector_adagrad, _vector_squares)
+def copy_row(mode: Any, dst: Any, di: int, src: Any, si: int, n: int) -> None:
+    """Copies n floats. `mode`, here and below: None for vector instructions, True for scalars."""
 
 
-def scalar_wanted() -> bool:
-    """Whether the environment asks for scalar kernels (`KUBEREC_SCALAR_KERNELS=1`)."""
-    return os.environ.get(SWITCH, "") == "1"
+def sgd_row(mode: Any, w: Any, wi: int, g: Any, gi: int, n: int, rate: Any) -> None:
+    """One step of SGD: w -= rate * g."""
+
+
+def adagrad_row(mode: Any, w: Any, wi: int, ai: int, g: Any, gi: int, n: int, rate: Any, epsilon: Any) -> None:
+    """One step of Adagrad with its accumulator per column at w[ai:]."""
+
+
+def add_squares(mode: Any, acc: Any, g: Any, gi: int, n: int) -> None:
+    """Column j adds g[j]^2 to acc[j % 16]; acc has 16 floats."""
+
+
+@overload(copy_row, inline="always", strict=False)
+def _copy_row(mode: Any, dst: Any, di: int, src: Any, si: int, n: int) -> Any:
+    row = _vector_copy if mode == types.none else _scalar_copy
+    return lambda mode, dst, di, src, si, n: row(dst, di, src, si, n)
+
+
+@overload(sgd_row, inline="always", strict=False)
+def _sgd_row(mode: Any, w: Any, wi: int, g: Any, gi: int, n: int, rate: Any) -> Any:
+    row = _vector_sgd if mode == types.none else _scalar_sgd
+    return lambda mode, w, wi, g, gi, n, rate: row(w, wi, g, gi, n, rate)
+
+
+@overload(adagrad_row, inline="always", strict=False)
+def _adagrad_row(mode: Any, w: Any, wi: int, ai: int, g: Any, gi: int, n: int, rate: Any, epsilon: Any) -> Any:
+    row = _vector_adagrad if mode == types.none else _scalar_adagrad
+    return lambda mode, w, wi, ai, g, gi, n, rate, epsilon: row(w, wi, ai, g, gi, n, rate, epsilon)
+
+
+@overload(add_squares, inline="always", strict=False)
+def _add_squares(mode: Any, acc: Any, g: Any, gi: int, n: int) -> Any:
+    row = _vector_squares if mode == types.none else _scalar_squares
+    return lambda mode, acc, g, gi, n: row(acc, g, gi, n)

@@ -11,13 +11,11 @@ Invariants:
 
 import threading
 import time
-import warnings
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from numba.core.errors import NumbaError
 
 from kuberec_api.model import Initializer, SparseOptimizer, SparseOptimizerKind
 from kuberec_runtime.table.arena import Arena, physical_memory
@@ -28,15 +26,18 @@ from kuberec_runtime.table.initial import F32, KIND_CODE, fill_rows
 from kuberec_runtime.table.kernels import (
     CHECKPOINT_BIT,
     PUBLICATION_BIT,
-    Kernels,
+    adagrad,
     clear_bit,
     count_dirty,
-    kernels,
+    gather,
+    rowwise_adagrad,
     scan_dirty,
+    scatter,
     set_bit,
+    sgd,
 )
 from kuberec_runtime.table.layout import RowLayout
-from kuberec_runtime.table.rowops import scalar_wanted
+from kuberec_runtime.table.mode import row_mode
 
 Consumer = Literal["checkpoint", "publication"]
 CONSUMERS: dict[str, int] = {"checkpoint": CHECKPOINT_BIT, "publication": PUBLICATION_BIT}
@@ -81,11 +82,11 @@ class Table:
         self._seed = np.uint64(seed & 0xFFFFFFFFFFFFFFFF)
         self._lock = threading.Lock()
         self._open()
-        self._kernels = _compiled(scalar_wanted() if scalar is None else scalar)
+        self._mode = row_mode(scalar)
         self._step = {
-            SparseOptimizerKind.ROWWISE_ADAGRAD: self._kernels.rowwise_adagrad,
-            SparseOptimizerKind.ADAGRAD: self._kernels.adagrad,
-            SparseOptimizerKind.SGD: self._kernels.sgd,
+            SparseOptimizerKind.ROWWISE_ADAGRAD: rowwise_adagrad,
+            SparseOptimizerKind.ADAGRAD: adagrad,
+            SparseOptimizerKind.SGD: sgd,
         }[optimizer.kind]
         self._warm_up()
 
@@ -155,7 +156,7 @@ class Table:
         flat = out.reshape(-1)
         with self._lock:
             index = self._rows_of(keys)
-            self._kernels.gather(self._rows, index, n, self.layout.pitch, width, flat)
+            gather(self._mode, self._rows, index, n, self.layout.pitch, width, flat)
         return out
 
     def push(self, keys: I64, grads: F32, *, now: int | None = None) -> None:
@@ -182,7 +183,7 @@ class Table:
         with self._lock:
             index = self._rows_of(keys)
             self._step(
-                self._rows, self._bits, self._dirty, index, flat, n, layout.pitch, layout.width,
+                self._mode, self._rows, self._bits, self._dirty, index, flat, n, layout.pitch, layout.width,
                 layout.frequency, stamp, rate, epsilon,
             )  # fmt: skip
 
@@ -193,7 +194,7 @@ class Table:
             index = self._dirty_rows(bit, full)
             n, stride = index.size, self.layout.stride
             raw = np.empty((n, stride), np.float32)
-            self._kernels.gather(self._rows, index, n, self.layout.pitch, stride, raw.reshape(-1))
+            gather(self._mode, self._rows, index, n, self.layout.pitch, stride, raw.reshape(-1))
             rows = Rows(self._keys[index], raw)
             clear_bit(self._dirty, index, n, bit)
             return rows
@@ -240,7 +241,7 @@ class Table:
         flat = np.ascontiguousarray(raw).reshape(-1)
         with self._lock:
             index = self._rows_of(keys, fill=False)
-            self._kernels.scatter(self._rows, index, flat, n, self.layout.pitch, stride)
+            scatter(self._mode, self._rows, index, flat, n, self.layout.pitch, stride)
 
     def _find(self, keys: I64) -> int:
         """Fills the scratch with row numbers; returns how many are absent."""
@@ -284,18 +285,3 @@ class Table:
             )  # fmt: skip
             self._count = count
         return self._scratch
-
-
-def _compiled(scalar: bool) -> Kernels:
-    """Vector kernels if they compile here, else scalar ones, with a warning: same bits, two to four times slower."""
-    if not scalar:
-        chosen = kernels(False)
-        probe: Any = np.zeros(64, np.float32)
-        try:
-            chosen.gather(probe, np.zeros(1, np.int64), 1, 16, 16, np.zeros(16, np.float32))
-            return chosen
-        except NumbaError as error:
-            warnings.warn(
-                f"vector kernels do not compile here, using scalar ones: {error}", RuntimeWarning, stacklevel=3
-            )
-    return kernels(True)

@@ -4,16 +4,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numba as nb
 import numpy as np
 
 from kuberec_runtime.table.buckets import BUCKETS, I64, mix64
+from kuberec_runtime.table.compiled import kernel
 from kuberec_runtime.table.initial import F32
-from kuberec_runtime.table.kernels import kernels
-from kuberec_runtime.table.rowops import scalar_wanted
+from kuberec_runtime.table.kernels import gather, scatter
+from kuberec_runtime.table.mode import row_mode
 
 
-@nb.njit(nogil=True, boundscheck=False)
+@kernel
 def _split(keys: Any, shards: int, owner: Any, bounds: Any, order: Any, grouped: Any) -> None:
     """Stable counting sort of keys by shard."""
     bounds[:] = 0
@@ -67,14 +67,14 @@ def group_rows(rows: F32, order: I64) -> F32:
     out = np.empty((order.size, rows.shape[1]), np.float32)
     width = rows.shape[1]
     flat = np.ascontiguousarray(rows).reshape(-1)
-    kernels(scalar_wanted()).gather(flat, order, order.size, width, width, out.reshape(-1))
+    gather(row_mode(), flat, order, order.size, width, width, out.reshape(-1))
     return out
 
 
 def merge_rows(rows: F32, order: I64, out: F32) -> None:
     """Writes rows[i] to out[order[i]]; both float32 of the same width."""
     width = rows.shape[1]
-    kernels(scalar_wanted()).scatter(out.reshape(-1), order, rows.reshape(-1), order.size, width, width)
+    scatter(row_mode(), out.reshape(-1), order, rows.reshape(-1), order.size, width, width)
 
 
 def dense_slice(size: int, shard: int, shards: int) -> slice:

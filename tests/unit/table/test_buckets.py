@@ -1,11 +1,11 @@
-import numba as nb
 import numpy as np
 import pytest
 
 from kuberec_runtime.table.buckets import bucket_of, foreign_key, key_of, mix64, shard_of, split_key
+from kuberec_runtime.table.compiled import kernel
 
 
-@nb.njit
+@kernel
 def mixed(keys):  # type: ignore[no-untyped-def]
     out = np.empty(keys.size, np.uint64)
     for i in range(keys.size):
