@@ -1,0 +1,100 @@
+"""Messages become flat tables, or an error that says where and why."""
+
+import json
+
+import pyarrow as pa
+import pytest
+
+from kuberec_api.training import KafkaFormat
+from kuberec_runtime.stream.decode import DecodeError, Decoder
+
+SCHEMA = pa.schema(
+    [
+        ("user.age", pa.int64()),
+        ("user.cate_pref", pa.map_(pa.string(), pa.float64())),
+        ("item.price", pa.float64()),
+        ("behavior.clicks.item", pa.list_(pa.string())),
+        ("behavior.clicks.ts", pa.list_(pa.int64())),
+        ("now", pa.int64()),
+        ("label.click", pa.float32()),
+    ]
+)
+SAMPLE = {
+    "user": {"age": 3, "cate_pref": {"a": 0.5}},
+    "item": {"price": 2},
+    "behavior": {"clicks": {"item": ["i1", "i2"], "ts": [1, 2]}},
+    "now": 5,
+    "label": {"click": 1},
+}
+
+
+def encoded(**changes: object) -> bytes:
+    return json.dumps(SAMPLE | changes).encode()
+
+
+def test_json_becomes_flat_columns() -> None:
+    table = Decoder(SCHEMA, KafkaFormat.JSON).one(encoded())
+    assert table.to_pylist() == [
+        {
+            "user.age": 3,
+            "user.cate_pref": [("a", 0.5)],
+            "item.price": 2.0,
+            "behavior.clicks.item": ["i1", "i2"],
+            "behavior.clicks.ts": [1, 2],
+            "now": 5,
+            "label.click": 1.0,
+        }
+    ]
+
+
+def test_what_is_absent_or_null_is_null() -> None:
+    table = Decoder(SCHEMA, KafkaFormat.JSON).one(b'{"user": {"age": null}, "now": 1, "label": {"click": 0}}')
+    assert table.column("user.age").to_pylist() == [None]
+    assert table.column("item.price").to_pylist() == [None]
+    assert table.column("behavior.clicks.item").to_pylist() == [None]
+
+
+def test_fields_that_no_feature_reads_are_ignored() -> None:
+    assert Decoder(SCHEMA, KafkaFormat.JSON).one(encoded(extra={"x": 1})).num_rows == 1
+
+
+@pytest.mark.parametrize(
+    ("message", "says"),
+    [
+        (b"not json", "malformed"),
+        (encoded(user={"age": "old"}), r"Expected `int \| null`, got `str` - at `\$.user.age`"),
+        (encoded(label={}), "label"),
+        (encoded(now=None), "now"),
+        (encoded(behavior={"clicks": {"item": ["a"], "ts": [1, 2]}}), "differ in length"),
+        (b"", "truncated"),
+        (encoded() + encoded(), "trailing"),
+    ],
+)
+def test_a_message_that_does_not_fit_says_where_and_why(message: bytes, says: str) -> None:
+    with pytest.raises(DecodeError, match=says):
+        Decoder(SCHEMA, KafkaFormat.JSON).one(message)
+
+
+def test_many_messages_never_pass_for_other_many_messages() -> None:
+    with pytest.raises(DecodeError):
+        Decoder(SCHEMA, KafkaFormat.JSON).many([encoded() + b"," + encoded()])
+
+
+def arrow(table: pa.Table) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return sink.getvalue().to_pybytes()
+
+
+def test_an_arrow_message_holds_many_samples() -> None:
+    table = pa.concat_tables([Decoder(SCHEMA, KafkaFormat.JSON).one(encoded())] * 3)
+    got, counts = Decoder(SCHEMA, KafkaFormat.ARROW).many([arrow(table), arrow(table)])
+    assert counts == [3, 3]
+    assert got.num_rows == 6
+
+
+def test_an_arrow_message_without_the_label_is_refused() -> None:
+    table = Decoder(SCHEMA, KafkaFormat.JSON).one(encoded()).drop_columns(["label.click"])
+    with pytest.raises(DecodeError, match=r"label\.click"):
+        Decoder(SCHEMA, KafkaFormat.ARROW).one(arrow(table))
