@@ -1,4 +1,4 @@
-"""A replica against a real Redis and the real network: right scores, one version an answer, defaults when Redis is gone."""
+"""A replica against a real Redis and the real network: right scores, never two versions, defaults without Redis."""
 
 import threading
 import time

@@ -17,8 +17,10 @@ from ray import serve
 from starlette.requests import Request
 from starlette.responses import Response
 
+from featuregen.compiler import compile_plan
 from kuberec_api.model import RecModel
 from kuberec_api.serving import RecServing, ServedVersion
+from kuberec_runtime.models.layout import build_layout
 from kuberec_runtime.serve.http import HttpApi
 from kuberec_runtime.serve.replica import POLL_S, Replica, ReplicaConfig
 
@@ -36,6 +38,7 @@ class RedisArgs(BaseModel):
 class ServeArgs(BaseModel):
     """Arguments of `build`: the resources as they are in Kubernetes, resolved.
 
+    Dump the resources with `exclude_unset`: which fields of a feature are set is part of its meaning.
     `numCpus` is what Ray counts for a replica (0: nothing), `threads` are its model threads, `startWaitSeconds` bounds
     the constructor's wait for the first version.
     """
@@ -61,10 +64,12 @@ def build(args: dict[str, Any]) -> serve.Application:
     """Builds the application from `ServeArgs` as a dictionary.
 
     Raises:
-        pydantic.ValidationError: names what is wrong with the arguments.
+        pydantic.ValidationError, FeatureError, NetworkError: name what is wrong with the arguments or the model; here
+            and not in a replica, where Ray would hide it in a log.
     """
     parsed = ServeArgs.model_validate(args)
     spec = parsed.serving.spec
+    build_layout(parsed.model.spec, compile_plan(parsed.model.spec.features))
     actor: dict[str, Any] = {"num_cpus": parsed.num_cpus}
     if spec.resources.gpus:
         actor["num_gpus"] = spec.resources.gpus
@@ -73,7 +78,7 @@ def build(args: dict[str, Any]) -> serve.Application:
         ray_actor_options=actor,
         user_config={"version": spec.version.model_dump(mode="json", by_alias=True)},
     )
-    return deployment.bind(parsed.model_dump(mode="json", by_alias=True))
+    return deployment.bind(args)
 
 
 @serve.deployment(

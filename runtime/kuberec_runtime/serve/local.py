@@ -65,7 +65,7 @@ def start_serving(
     training: RecTraining,
     folder: Path | None = None,
     port: int | None = None,
-    timeout_s: float = 120.0,
+    timeout_s: float = 240.0,
 ) -> LocalServing:
     """Starts the application for a training's publications and waits until it answers `/healthz`.
 
@@ -86,8 +86,8 @@ def start_serving(
     folder.mkdir(parents=True, exist_ok=True)
     port = port or free_port()
     arguments = {
-        "model": model.model_dump(mode="json", by_alias=True, exclude_none=True),
-        "serving": serving.model_dump(mode="json", by_alias=True, exclude_none=True),
+        "model": model.model_dump(mode="json", by_alias=True, exclude_unset=True),
+        "serving": serving.model_dump(mode="json", by_alias=True, exclude_unset=True),
         "redis": {"url": training.spec.publish.redis.url},
         "namespace": serving.metadata.namespace,
         "numCpus": 0,
@@ -132,6 +132,25 @@ def _wait(running: LocalServing, timeout_s: float) -> None:
     raise ServingFailedError(f"serving did not answer within {timeout_s:g} s; see {running.log}")
 
 
+def _start_ray(ray: Any) -> None:
+    """Starts Ray; again if a busy machine made it miss its own deadline of 30 s."""
+    for left in reversed(range(3)):
+        try:
+            ray.init(
+                address="local",
+                num_cpus=2,
+                include_dashboard=False,
+                log_to_driver=False,
+                object_store_memory=80 * 2**20,
+                _node_ip_address=HOST,
+            )
+            return
+        except Exception:  # Ray raises a bare Exception here
+            ray.shutdown()
+            if not left:
+                raise
+
+
 def main(path: str, port: int) -> None:
     """Runs the application until SIGTERM or SIGINT."""
     import ray
@@ -140,14 +159,7 @@ def main(path: str, port: int) -> None:
     from kuberec_runtime.serve.app import build
 
     arguments: dict[str, Any] = json.loads(Path(path).read_text())
-    ray.init(
-        address="local",
-        num_cpus=2,
-        include_dashboard=False,
-        log_to_driver=False,
-        object_store_memory=80 * 2**20,
-        _node_ip_address=HOST,
-    )
+    _start_ray(ray)
     quiet = {"enable_access_log": False, "log_level": "WARNING"}
     serve.start(http_options={"host": HOST, "port": port}, logging_config=quiet)
     stop = {signal.SIGTERM, signal.SIGINT}
