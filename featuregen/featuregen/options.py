@@ -125,7 +125,9 @@ def rescale(feature: Feature) -> Rescale | None:
         NormalizerKind.ZSCORE: ("mean", "stddev"),
         NormalizerKind.MINMAX: ("min", "max"),
     }[normalizer.kind]
-    for name in sorted(normalizer.model_fields_set - {"kind", *parameters}):
+    defaults = {name: field.default for name, field in type(normalizer).model_fields.items()}
+    given = {name for name in normalizer.model_fields_set if getattr(normalizer, name) != defaults[name]}
+    for name in sorted(given - {"kind", *parameters}):  # the API server fills defaults in: they say nothing
         raise FeatureError(
             feature.name,
             f"normalizer {normalizer.kind.value} has no '{name}'",
