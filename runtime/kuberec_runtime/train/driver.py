@@ -48,10 +48,10 @@ class Stopped(Exception):  # noqa: N818
 class Driver:
     """Runs one attempt. `stop` may be called from a signal handler."""
 
-    def __init__(self, job: Job, sink: StatusSink) -> None:
+    def __init__(self, job: Job, sink: StatusSink, fleet: Fleet | None = None) -> None:
         self._job, self._sink = job, sink
         self._spec = job.training.spec
-        self._fleet = Fleet(job)
+        self._fleet = fleet or Fleet(job)
         self._board = Scoreboard(self._spec.monitors, job.training.metadata.generation)
         self._stop_reason = ""
         self._stop_asked = threading.Event()

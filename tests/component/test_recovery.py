@@ -1,0 +1,104 @@
+"""Killed at any point, a training goes on with no record lost and none applied twice."""
+
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from kuberec_devcluster.services import Kafka, Redis
+from kuberec_runtime.publish.tier import Tier
+from tests.component.training import Training, write_samples
+
+SAMPLES = 3000
+names = count()
+
+POINTS = [
+    "driver.started",
+    "worker.polled@3",
+    "worker.before-push@4",
+    "worker.push-sent@4",
+    "worker.mark-sent@2",
+    "shard.checkpoint-taken@2",
+    "checkpoint.rows-written@2",
+    "checkpoint.manifest-written@2",
+    "driver.committed@2",
+    "publish.rows",
+    "publish.dense",
+    "publish.current",
+]
+
+
+@pytest.fixture
+def training(kafka: Kafka, redis_server: Redis, tmp_path: Path) -> Iterator[Training]:
+    training = Training(tmp_path, kafka.bootstrap, redis_server.url, f"recovery-{next(names)}")
+    write_samples(kafka.bootstrap, training.topic, SAMPLES)
+    yield training
+    training.stop()
+
+
+def assert_exactly_once(training: Training) -> None:
+    manifest = training.manifest()
+    assert manifest is not None
+    assert manifest.samples == SAMPLES
+    for offset in manifest.offsets:
+        assert offset.next == offset.end
+        assert manifest.samples_by_partition[offset.partition] == offset.end - offset.start
+
+
+def assert_readable(training: Training) -> None:
+    """What `current` names is complete, and is the newest attempt's."""
+    tier = Tier(training.redis, training=training.topic)
+    current = tier.current()
+    assert current is not None
+    assert current.version.attempt == training.attempt
+    dense = tier.dense(current.namespace, current.version)
+    assert all(np.isfinite(array).all() for array in dense.weights.values())
+    tier.close()
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_killed_anywhere_every_record_is_applied_once(training: Training, point: str) -> None:
+    training.start(crash_at=point)
+    assert training.wait() == -9, training.log()[-3000:]
+    training.start()
+    assert training.wait() == 0, training.log()[-3000:]
+    assert_exactly_once(training)
+    assert_readable(training)
+
+
+def test_a_training_that_is_asked_to_stop_commits_what_it_learnt(training: Training) -> None:
+    training.start()
+    training.until("some samples", lambda s: s.progress is not None and s.progress.samples > 500)
+    assert training.process is not None
+    training.process.terminate()
+    assert training.wait() == 1
+    stopped = training.manifest()
+    assert stopped is not None
+    assert stopped.samples == training.status().progress.samples
+    training.start()
+    assert training.wait() == 0, training.log()[-3000:]
+    assert_exactly_once(training)
+
+
+def test_an_attempt_that_was_overtaken_can_neither_commit_nor_publish(training: Training) -> None:
+    training.set("RecTraining", "spec.source.kafka.stopAt", "Never")
+    training.start()
+    training.until("a commit with samples", lambda s: s.checkpoint is not None and s.checkpoint.samples > 0)
+    old = training.process
+    training.set("RecTraining", "spec.source.kafka.stopAt", "End")
+    training.start()
+    assert training.wait() == 0, training.log()[-3000:]
+    assert old is not None
+    assert old.wait(60) == 70, training.log()[-3000:]
+    assert training.status().outcome is not None
+    assert_readable(training)
+
+
+def test_a_finished_training_that_is_started_again_has_nothing_to_do(training: Training) -> None:
+    training.start()
+    assert training.wait() == 0, training.log()[-3000:]
+    training.start()
+    assert training.wait() == 0, training.log()[-3000:]
+    assert_exactly_once(training)

@@ -1,0 +1,123 @@
+"""Starts attempts for the tests: real Kafka, real Redis, a checkpoint folder, killed or not."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from confluent_kafka import Producer
+
+from kuberec_api.training import RecTrainingStatus
+from kuberec_runtime.checkpoint import Manifest, open_store, read_commits, read_manifest
+from kuberec_runtime.synth.run import run
+from kuberec_runtime.synth.sink import KafkaSink
+from kuberec_runtime.synth.stream import Stream
+from kuberec_runtime.synth.world import Size, make_world
+
+FEED = Path(__file__).parents[2] / "examples" / "feed.yaml"
+ENTRY = Path(__file__).parent / "one_process.py"
+DEADLINE_S = 180.0
+
+
+@dataclass
+class Training:
+    """One training under test; `training` and `model` are changed by dotted paths before an attempt."""
+
+    folder: Path
+    bootstrap: str
+    redis: str
+    topic: str
+    attempt: int = 0
+    documents: dict[str, Any] = field(default_factory=dict)
+    process: subprocess.Popen[bytes] | None = None
+
+    def __post_init__(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.documents = {d["kind"]: d for d in yaml.safe_load_all(FEED.read_text())}
+        self.set("RecTraining", "spec.source.kafka.bootstrapServers", self.bootstrap)
+        self.set("RecTraining", "spec.source.kafka.topic", self.topic)
+        self.set("RecTraining", "spec.source.kafka.stopAt", "End")
+        self.set("RecTraining", "spec.checkpoint", {"uri": f"file://{self.folder}/checkpoint", "interval": "500ms"})
+        self.set("RecTraining", "spec.publish", {"redis": {"url": self.redis}, "interval": "300ms"})
+        self.set("RecTraining", "spec.workers.batchSize", 128)
+        self.set("RecTraining", "metadata.name", self.topic)
+
+    def set(self, kind: str, path: str, value: object) -> None:
+        *parents, leaf = path.split(".")
+        node = self.documents[kind]
+        for key in parents:
+            node = node[key]
+        node[leaf] = value
+
+    def start(self, crash_at: str = "", env: Mapping[str, str] | None = None) -> None:
+        """Starts the next attempt."""
+        self.attempt += 1
+        given = {
+            "model": self.documents["RecModel"],
+            "training": self.documents["RecTraining"],
+            "attempt": self.attempt,
+        }
+        path = self.folder / "input.json"
+        path.write_text(json.dumps(given))
+        environment = {**os.environ, "KUBEREC_STATUS": f"file:{self.status_path}", **(env or {})}
+        if crash_at:
+            environment["KUBEREC_CRASH_AT"] = crash_at
+        with (self.folder / "log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, str(ENTRY), str(path)], stdout=log, stderr=subprocess.STDOUT, env=environment
+            )
+
+    def wait(self) -> int:
+        """Waits for the attempt's end and returns its exit code."""
+        assert self.process is not None
+        return self.process.wait(DEADLINE_S)
+
+    def stop(self) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+
+    @property
+    def status_path(self) -> Path:
+        return self.folder / "status.json"
+
+    def status(self) -> RecTrainingStatus:
+        return RecTrainingStatus.model_validate(json.loads(self.status_path.read_text()))
+
+    def until(self, what: str, condition: Any) -> RecTrainingStatus:
+        """Waits until `condition(status)` holds."""
+        deadline = time.monotonic() + DEADLINE_S
+        while time.monotonic() < deadline:
+            if self.status_path.exists() and condition(status := self.status()):
+                return status
+            assert self.process is not None
+            assert self.process.poll() is None, f"the attempt ended before: {what}\n{self.log()[-3000:]}"
+            time.sleep(0.05)
+        raise AssertionError(f"not in time: {what}\n{self.log()[-3000:]}")
+
+    def log(self) -> str:
+        return (self.folder / "log").read_text()
+
+    def manifest(self) -> Manifest | None:
+        store = open_store(f"file://{self.folder}/checkpoint")
+        last = next(iter(read_commits(store)), None)
+        return read_manifest(store, last.manifest) if last else None
+
+
+def write_samples(bootstrap: str, topic: str, samples: int, partitions: int = 3, seed: int = 0) -> None:
+    """Writes synthetic samples as JSON messages, one each."""
+    world = make_world(seed, Size(users=200, items=100))
+    run(Stream(world), KafkaSink(world, bootstrap, topic, partitions), samples=samples)
+
+
+def write_message(bootstrap: str, topic: str, value: bytes, partition: int = 0) -> None:
+    """Writes one raw message."""
+    producer = Producer({"bootstrap.servers": bootstrap})
+    producer.produce(topic, value, partition=partition)
+    assert producer.flush(20) == 0
