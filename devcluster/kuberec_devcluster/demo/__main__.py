@@ -1,7 +1,7 @@
 """`make demo`: starts Kafka and Redis of its own, trains examples/feed.yaml from a synthetic stream, serves, measures.
 
-Prints one JSON object as its last line. Exit code 0 only if everything worked and the AUC came close to the best possible
-one. `KEEP=1` leaves the line running until Ctrl-C.
+Prints one JSON object as its last line. Exit code 0 only if everything worked and the AUC came close to the best
+possible one. `KEEP=1` leaves the line running until Ctrl-C.
 """
 
 import json
@@ -14,7 +14,6 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +25,7 @@ from rich.table import Table
 from kuberec_api.training import Monitor, MonitorMetric, Range
 from kuberec_devcluster.demo.board import Board
 from kuberec_devcluster.demo.probes import CANDIDATES, FreshnessProbe, ProbeError, RankProbe
+from kuberec_devcluster.demo.watcher import Watcher
 from kuberec_devcluster.processes import ServerError
 from kuberec_devcluster.services import Kafka, Redis
 from kuberec_devcluster.toolchain import ToolError
@@ -48,12 +48,12 @@ TAIL = "last-fifth"
 REQUESTS = 300
 PROBES = 5
 CLOSE_ENOUGH = 0.02
-START_SECONDS = 180.0
-STALL_SECONDS = 60.0
+READY_SECONDS = 60.0
 STAGES = [
     "start Kafka and Redis",
     "write impressions and clicks to Kafka",
     "train on 2 shards and 2 workers",
+    "start a Ray Serve replica",
     "rank with the newest version",
     "measure freshness on a live stream",
     "stop everything",
@@ -93,16 +93,18 @@ class Demo:
         training = TrainingProcess(resources, self._folder)
         self._cleanup.callback(training.stop)
         training.start()  # its imports take seconds: they may pass while samples are written
+        watcher = Watcher(training, board, self._samples)
+        self._cleanup.callback(watcher.close)
         board.next(f"Kafka {kafka.bootstrap}, Redis {redis.url}")
         store = StoreSink(world, FeatureStore(redis.url))
-        stream, oracle = self._backfill(sink, store)
-        serving = self._train(training, resources, oracle)
-        self._cleanup.callback(serving.stop)
+        stream = self._backfill(sink, store)
+        self._train(watcher)
+        serving = self._serve(resources)
         probe = RankProbe(serving.rank_url, world)
         self._cleanup.callback(probe.close)
         self._cleanup.enter_context(self._live(stream, sink, store))
-        self._rank(probe, training)
-        self._freshness(FreshnessProbe(probe, world, kafka.bootstrap, source.topic, sink.partitions), training)
+        self._rank(probe, watcher)
+        self._freshness(FreshnessProbe(probe, world, kafka.bootstrap, source.topic, sink.partitions), watcher)
         self.result["published_version"] = board.figures.version
         return self._how_to_talk(serving, kafka, redis, source.topic, probe)
 
@@ -119,7 +121,7 @@ class Demo:
         spec = spec.model_copy(update={"monitors": [*spec.monitors, window]})
         return replace(resources, training=resources.training.model_copy(update={"spec": spec}))
 
-    def _backfill(self, sink: KafkaSink, store: StoreSink) -> tuple[Stream, Oracle]:
+    def _backfill(self, sink: KafkaSink, store: StoreSink) -> Stream:
         """Two days of event time that end about now."""
         board = self._board
         start = int(time.time() * 1000 - self._samples * DEFAULT_GAP_MS) - 900_000
@@ -137,49 +139,35 @@ class Demo:
         board.figures.oracle = report.tail_auc
         self.result["oracle_auc"] = round(report.tail_auc or 0.0, 4)
         board.next(f"{done.samples:,} samples, {done.per_second:,.0f}/s, {report.click_ratio:.0%} clicks")
-        return stream, oracle
+        return stream
 
-    def _train(self, training: TrainingProcess, resources: Resources, oracle: Oracle) -> LocalServing:
-        """Waits until all samples are learnt; serving starts beside it, as soon as there is a version."""
-        board, figures = self._board, self._board.figures
+    def _train(self, watcher: Watcher) -> None:
+        board = self._board
+        board.note("starting Ray, shards and workers")
+        watcher.wait_for_version()
+        board.note("")
+        learnt = watcher.wait_until_learnt()
+        progress = learnt.status.progress
+        assert progress is not None
+        values = {monitor.name: monitor.value for monitor in learnt.status.monitors}
+        self.result["samples"] = progress.samples
+        self.result["samples_per_s"] = round(progress.samples / learnt.seconds)
+        self.result["auc"] = round(values.get(TAIL) or 0.0, 4)
+        board.next(
+            f"{self.result['samples_per_s']:,}/s, AUC {self.result['auc']:.4f} of {self.result['oracle_auc']:.4f}"
+        )
+
+    def _serve(self, resources: Resources) -> LocalServing:
+        """After the training has caught up: on few cores, starting both at once would spoil either's figures."""
         assert resources.serving is not None
-        pool = ThreadPoolExecutor(1)
-        starting: Future[LocalServing] | None = None
-        first: float | None = None
-        moved, seen = time.monotonic(), -1
-        while not (figures.samples >= self._samples and starting is not None and starting.done()):
-            self._watch(training)
-            if figures.samples != seen:
-                moved, seen = time.monotonic(), figures.samples
-            if figures.samples and first is None:
-                first = time.monotonic() - 1.0
-            if starting is None and figures.version is not None:
-                starting = pool.submit(
-                    start_serving, resources.serving, resources.model, resources.training, self._folder
-                )
-            if time.monotonic() - moved > (STALL_SECONDS if seen > 0 else START_SECONDS):
-                raise TrainingFailedError(f"no sample was learnt for a while\n  see {training.log_path}")
-            if figures.samples >= self._samples and "auc" not in self.result:
-                self._learnt(training, time.monotonic() - (first or 0.0))
-            board.note("starting" if first is None else "serving starts beside it" if starting else "")
-            time.sleep(0.25)
-        if "auc" not in self.result:
-            self._learnt(training, time.monotonic() - (first or 0.0))
-        serving = starting.result()
-        board.next(f"AUC {self.result['auc']:.4f}, best possible {self.result['oracle_auc']:.4f}")
+        serving = start_serving(resources.serving, resources.model, resources.training, self._folder)
+        self._cleanup.callback(serving.stop)
+        self._board.next(serving.url)
         return serving
 
-    def _learnt(self, training: TrainingProcess, seconds: float) -> None:
-        status = training.status()
-        assert status is not None and status.progress is not None
-        values = {monitor.name: monitor.value for monitor in status.monitors}
-        self.result["samples"] = status.progress.samples
-        self.result["samples_per_s"] = round(status.progress.samples / seconds)
-        self.result["auc"] = round(values.get(TAIL) or 0.0, 4)
-
-    def _rank(self, probe: RankProbe, training: TrainingProcess) -> None:
+    def _rank(self, probe: RankProbe, watcher: Watcher) -> None:
         board = self._board
-        version = self._wait_for_version(probe, training)
+        version = self._wait_for_version(probe, watcher)
         latency = probe.measure(REQUESTS)
         board.figures.rank_p50_ms, board.figures.rank_p99_ms = latency.p50_ms, latency.p99_ms
         self.result["rank_candidates"] = CANDIDATES
@@ -187,10 +175,10 @@ class Demo:
         self.result["rank_p99_ms"] = round(latency.p99_ms, 2)
         board.next(f"{REQUESTS} requests of {CANDIDATES} candidates, version {version}: p50 {latency.p50_ms:.1f} ms")
 
-    def _wait_for_version(self, probe: RankProbe, training: TrainingProcess) -> str:
-        deadline = time.monotonic() + STALL_SECONDS
+    def _wait_for_version(self, probe: RankProbe, watcher: Watcher) -> str:
+        deadline = time.monotonic() + READY_SECONDS
         while True:
-            self._watch(training)
+            watcher.check()
             try:
                 return str(probe.rank(probe.body())["version"])
             except ProbeError:
@@ -198,13 +186,13 @@ class Demo:
                     raise
                 time.sleep(0.2)
 
-    def _freshness(self, probe: FreshnessProbe, training: TrainingProcess) -> None:
+    def _freshness(self, probe: FreshnessProbe, watcher: Watcher) -> None:
         board, measured = self._board, []
         for number in range(PROBES):
             measured.append(probe.measure(number))
             board.figures.freshness_s = statistics.median(measured)
             board.note(f"{number + 1} of {PROBES} clicks on new items")
-            self._watch(training)
+            watcher.check()
         self.result["freshness_s"] = round(statistics.median(measured), 2)
         board.next(f"a click changes rankings after {min(measured):.1f}-{max(measured):.1f} s")
 
@@ -229,12 +217,6 @@ class Demo:
             thread.join(10)
         if failures:
             raise failures[0]
-
-    def _watch(self, training: TrainingProcess) -> None:
-        if not training.poll():
-            raise TrainingFailedError(f"the training ended early\n  see {training.log_path}")
-        self._board.figures.take(training.status())
-        self._board.tick()
 
     def _how_to_talk(self, serving: LocalServing, kafka: Kafka, redis: Redis, topic: str, probe: RankProbe) -> str:
         body = json.dumps(probe.body(5))

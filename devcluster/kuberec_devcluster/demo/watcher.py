@@ -1,0 +1,94 @@
+"""Follows the training in a thread of its own, so that the demo can do one thing at a time and still show both."""
+
+import threading
+import time
+from dataclasses import dataclass
+
+from kuberec_api.training import RecTrainingStatus
+from kuberec_devcluster.demo.board import Board
+from kuberec_runtime.local.supervisor import TrainingFailedError, TrainingProcess
+
+LOOK_SECONDS = 0.2
+START_SECONDS = 180.0
+STALL_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Learnt:
+    """The moment when the last of the samples was learnt: the status then, and seconds since the first one was."""
+
+    status: RecTrainingStatus
+    seconds: float
+
+
+class Watcher:
+    """Looks after a training's attempts and shows its figures. `close` before the training is stopped."""
+
+    def __init__(self, training: TrainingProcess, board: Board, samples: int) -> None:
+        self._training, self._board, self._samples = training, board, samples
+        self._learnt: Learnt | None = None
+        self._failure: TrainingFailedError | None = None
+        self._changed = threading.Condition()
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="watcher", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stops looking."""
+        self._closing.set()
+        self._thread.join(10)
+
+    def check(self) -> None:
+        """Raises what ended the training.
+
+        Raises:
+            TrainingFailedError: it has failed, ended early, or does not get on.
+        """
+        if self._failure is not None:
+            raise self._failure
+
+    def wait_for_version(self) -> str:
+        """Returns the first published version. Raises as `check`."""
+        with self._changed:
+            while self._board.figures.version is None:
+                self.check()
+                self._changed.wait(LOOK_SECONDS)
+            return self._board.figures.version
+
+    def wait_until_learnt(self) -> Learnt:
+        """Returns how the training stood when all samples were learnt. Raises as `check`."""
+        with self._changed:
+            while self._learnt is None:
+                self.check()
+                self._changed.wait(LOOK_SECONDS)
+            return self._learnt
+
+    def _run(self) -> None:
+        try:
+            self._follow()
+        except TrainingFailedError as error:
+            self._failure = error
+        with self._changed:
+            self._changed.notify_all()
+
+    def _follow(self) -> None:
+        began = moved = time.monotonic()
+        first, seen = began, 0
+        while not self._closing.wait(LOOK_SECONDS):
+            if not self._training.poll():
+                raise TrainingFailedError(f"the training ended early\n  see {self._training.log_path}")
+            status, now = self._training.status(), time.monotonic()
+            with self._changed:
+                self._board.figures.take(status)
+                samples = self._board.figures.samples
+                if samples == 0:
+                    first = now
+                if samples != seen:
+                    seen, moved = samples, now
+                if self._learnt is None and status is not None and samples >= self._samples:
+                    self._learnt = Learnt(status, now - first)
+                self._changed.notify_all()
+            self._board.tick()
+            limit = STALL_SECONDS if samples else START_SECONDS
+            if samples < self._samples and now - moved > limit:
+                raise TrainingFailedError(f"nothing was learnt for {limit:.0f} s\n  see {self._training.log_path}")
