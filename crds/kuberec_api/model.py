@@ -116,7 +116,7 @@ class RecModelSpec(SpecModel):
 
 
 class RecModelStatus(StatusModel):
-    """Status of a RecModel."""
+    """Status of a RecModel; `digest` is the beginning of the plan digest."""
 
     conditions: list[Condition] = Field(default_factory=list)
     observed_generation: int = 0

@@ -1,0 +1,1 @@
+"""Children as data: pure functions from our resources to manifests, compared with goldens in the tests."""
