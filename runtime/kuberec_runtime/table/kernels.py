@@ -104,7 +104,11 @@ def sgd(
 
 @kernel
 def scan_dirty(dirty: Any, words: Any, n: int, bit: np.uint8, out: Any) -> int:
-    """Writes the numbers of rows with `bit` set into out, ascending; returns how many. `words` is `dirty` as int64."""
+    """Writes the numbers of rows with `bit` set into out, ascending; returns how many. `words` is `dirty` as int64.
+
+    `out` needs room for one number more than there are: a number is written first and counted afterwards, as a branch
+    that is right half of the time costs more than a store.
+    """
     mask = np.int64(0)
     for j in range(8):
         mask |= np.int64(bit) << np.int64(8 * j)
@@ -113,9 +117,8 @@ def scan_dirty(dirty: Any, words: Any, n: int, bit: np.uint8, out: Any) -> int:
         if words[block] & mask == 0:
             continue
         for i in range(8 * block, min(8 * block + 8, n)):
-            if dirty[i] & bit:
-                out[found] = i
-                found += 1
+            out[found] = i
+            found += int(dirty[i] & bit != 0)
     return found
 
 

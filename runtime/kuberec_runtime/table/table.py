@@ -103,10 +103,12 @@ class Table:
         self._keys: I64 = Arena((self._most + 1) * 8).bytes.view(np.int64)
         self._dirty = Arena(self._most + 8).bytes
         self._words: I64 = self._dirty[: self._dirty.size // 8 * 8].view(np.int64)
-        self._most = min(self._most, self._keys.size, self._words.size * 8)
+        self._most = min(self._most, self._keys.size - 1, self._words.size * 8)
         self._count = 0
         self._scratch: I64 = np.empty(0, np.int64)
-        self._absent: I64 = np.empty(0, np.int64)
+        self._reach = 0
+        # Kept, because touching fresh pages would cost as much as the scan; committed only as far as takes reach.
+        self._numbers: I64 = Arena((self._most + 1) * 8).bytes.view(np.int64)
 
     def _warm_up(self) -> None:
         """Compiles every kernel before the shard says it is ready, on a row that is thrown away."""
@@ -130,9 +132,9 @@ class Table:
 
     @property
     def memory_bytes(self) -> int:
-        """Bytes of rows, keys, marks and index in use, in whole pages; address space reserved beyond is free."""
+        """Bytes of rows, keys, marks, the largest take's row numbers and the index; address space beyond is free."""
         per_row = self.layout.pitch * 4 + 8 + 1
-        return -(-self._count * per_row // 4096) * 4096 + self._index.memory_bytes
+        return -(-self._count * per_row // 4096) * 4096 + self._reach * 8 + self._index.memory_bytes
 
     def pull(self, keys: I64, *, out: F32 | None = None) -> F32:
         """Weights of `keys`; missing rows are created.
@@ -190,21 +192,22 @@ class Table:
     def take_dirty(self, consumer: Consumer, full: bool = False) -> Rows:
         """Copies the rows pushed since this consumer's last take (all if `full`) and clears this consumer's marks."""
         bit = np.uint8(CONSUMERS[consumer])
+        layout = self.layout
         with self._lock:
-            index = self._dirty_rows(bit, full)
-            n, stride = index.size, self.layout.stride
-            raw = np.empty((n, stride), np.float32)
-            gather(self._mode, self._rows, index, n, self.layout.pitch, stride, raw.reshape(-1))
+            count = self._count
+            if full:
+                raw = self._rows[: count * layout.pitch].reshape(count, layout.pitch)[:, : layout.stride].copy()
+                rows = Rows(self._keys[:count].copy(), raw)
+                self._dirty[:count] &= ~bit
+                return rows
+            n = int(scan_dirty(self._dirty, self._words, count, bit, self._numbers))
+            index = self._numbers[:n]
+            self._reach = max(self._reach, n)
+            raw = np.empty((n, layout.stride), np.float32)
+            gather(self._mode, self._rows, index, n, layout.pitch, layout.stride, raw.reshape(-1))
             rows = Rows(self._keys[index], raw)
             clear_bit(self._dirty, index, n, bit)
             return rows
-
-    def _dirty_rows(self, bit: np.uint8, full: bool) -> I64:
-        if full:
-            return np.arange(self._count, dtype=np.int64)
-        index = np.empty(count_dirty(self._dirty, self._words, self._count, bit), np.int64)
-        scan_dirty(self._dirty, self._words, self._count, bit, index)
-        return index
 
     def dirty(self, consumer: Consumer) -> int:
         """Number of rows that the consumer's next take would copy."""
