@@ -108,10 +108,8 @@ class Cluster:
                 daemon.ensure_running()
         with step("starting Kafka, Redis and S3"):
             self._start_backing()
-        with step("installing KubeRay"):
-            self.kubectl.apply(*sorted(toolchain.kuberay_crds().glob("*.yaml")))
-            self.kubectl("wait", "--for=condition=Established", "--timeout=60s", "crd", "--all")
-            self._ray_operator().ensure_running()
+        with step("installing KubeRay", "15 seconds the first time"):
+            self._install_kuberay()
         with step("waiting for the node"):
             self.kubectl("wait", "--for=condition=Ready", f"node/{node.NAME}", "--timeout=90s")
         if with_images:
@@ -193,6 +191,14 @@ class Cluster:
         for server, daemon in zip((kafka, redis, s3), daemons, strict=True):
             wait_until(server.answers, f"{server.name} answers", 90, alive=daemon.ended)
         self.kubectl.apply_objects(backing.manifests(self.settings, s3))
+
+    def _install_kuberay(self) -> None:
+        crds, applied = toolchain.kuberay_crds(), self.state / "kuberay-crds"
+        if not applied.exists() or applied.read_text() != crds.name:  # 2 MB of schema: worth not repeating
+            self.kubectl.apply(*sorted(crds.glob("*.yaml")))
+            self.kubectl("wait", "--for=condition=Established", "--timeout=60s", "crd", "--all")
+            applied.write_text(crds.name)
+        self._ray_operator().ensure_running()
 
     def _ray_operator(self) -> Daemon:
         chosen = self.settings
