@@ -1,7 +1,8 @@
 """The serving application in a Ray of its own on this machine: what `kuberec run`, the demo and the tests start.
 
 Binds 127.0.0.1 only. Ray runs in a child process, so that a program can start and stop it at will and so that Ray's
-import and its environment variables do not touch the caller.
+import and its environment variables do not touch the caller. One replica listens on the port itself (Ray Serve's direct
+ingress: 0.1 ms a request instead of 4 ms through Serve's proxy); several are reached through the proxy.
 """
 
 import json
@@ -95,6 +96,8 @@ def start_serving(
     path, log = folder / "serving.json", folder / "serving.log"
     path.write_text(json.dumps(arguments))
     environment = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0", "PYTHONUNBUFFERED": "1"}
+    if serving.spec.replicas <= 1:
+        environment |= _direct(port)
     with log.open("ab") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "kuberec_runtime.serve.local", str(path), str(port)],
@@ -117,6 +120,17 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         return int(probe.getsockname()[1])
+
+
+def _direct(port: int) -> dict[str, str]:
+    """Environment of a Serve whose only replica listens on `port`; a replacement gets the same port at once."""
+    return {
+        "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+        "RAY_SERVE_LOG_TO_STDERR": "1",
+        "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(port),
+        "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(port + 1),
+        "RAY_SERVE_PORT_QUARANTINE_S": "0",
+    }
 
 
 def _wait(running: LocalServing, timeout_s: float) -> None:
@@ -161,7 +175,8 @@ def main(path: str, port: int) -> None:
     arguments: dict[str, Any] = json.loads(Path(path).read_text())
     _start_ray(ray)
     quiet = {"enable_access_log": False, "log_level": "WARNING"}
-    serve.start(http_options={"host": HOST, "port": port}, logging_config=quiet)
+    direct = "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT" in os.environ
+    serve.start(http_options={"host": HOST, "port": free_port() if direct else port}, logging_config=quiet)
     stop = {signal.SIGTERM, signal.SIGINT}
     signal.pthread_sigmask(signal.SIG_BLOCK, stop)
     serve.run(build(arguments), name=arguments["serving"]["metadata"]["name"], route_prefix="/")
