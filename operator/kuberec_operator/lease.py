@@ -22,7 +22,7 @@ DURATION_S, RENEW_S, RETRY_S = 15, 10, 2
 logger = logging.getLogger(__name__)
 
 
-class _Lock(LeaseLock):
+class _Lock(LeaseLock):  # type: ignore[misc]
     """LeaseLock whose `create` passes only arguments that the client's validation accepts (37.0.2 sends a bool)."""
 
     async def create(self, name: str, namespace: str, election_record: LeaderElectionRecord) -> bool:
