@@ -19,7 +19,7 @@ from featuregen.kernels_memory import (
     store_i32,
     store_i64,
 )
-from featuregen.kernels_values import element_text, encode_element, span
+from featuregen.kernels_values import element_text, encode_element, hash_element, span
 from featuregen.layout import (
     C_CHILD_BIT,
     C_CHILD_VALID,
@@ -27,16 +27,20 @@ from featuregen.layout import (
     C_KIND,
     C_STEP,
     C_TEXT,
+    ENCODE_HASH,
     KIND_INT,
+    KIND_TEXT,
     O_A,
     O_ACTION,
     O_ACTION_COUNT,
     O_ACTION_DATA,
     O_ACTION_TEXT,
     O_B,
+    O_BUCKETS,
     O_COUNTS,
     O_DEFAULT,
     O_DISTINCT,
+    O_ENCODE,
     O_GROUP_OFFSETS,
     O_GROUP_POSITIONS,
     O_GROUP_STEP,
@@ -47,9 +51,9 @@ from featuregen.layout import (
     O_NOW,
     O_OFFSETS,
     O_ROWS,
-    O_SCRATCH,
     O_SLOT_CAPACITY,
     O_SLOTS,
+    O_STD,
     O_TS,
     O_VALUES,
     O_WINDOW_COUNT,
@@ -67,13 +71,11 @@ def aligned(column: Any, row: int, events: int) -> int:
 
 
 @jit
-def _wanted(op: Any, column: Any, element: int) -> bool:
-    text, size = element_text(column, element, op[O_SCRATCH])
-    for action in range(op[O_ACTION_COUNT]):
-        start = load_i32(op[O_ACTION_TEXT] + 4 * action)
-        if load_i32(op[O_ACTION_TEXT] + 4 * action + 4) - start == size:
-            if size > 0 and equal_bytes(op[O_ACTION_DATA] + start, text, size):
-                return True
+def _wanted(count: int, texts: int, data: int, text: int, size: int) -> bool:
+    for action in range(count):
+        start = load_i32(texts + 4 * action)
+        if load_i32(texts + 4 * action + 4) - start == size and equal_bytes(data + start, text, size):
+            return True
     return False
 
 
@@ -82,13 +84,14 @@ def run_select(op: Any, columns: Any) -> None:
     """Positions of the visible events of each row, oldest first: before now, newest K, fresh, of a wanted action."""
     stamps, nows, total = columns[op[O_TS]], columns[op[O_NOW]], 0
     positions = op[O_GROUP_POSITIONS]
+    count, wanted_texts, wanted_data = op[O_ACTION_COUNT], op[O_ACTION_TEXT], op[O_ACTION_DATA]
+    filtered = op[O_ACTION] >= 0
+    column = columns[op[O_ACTION] if filtered else 0]
     store_i32(op[O_GROUP_OFFSETS], 0)
     for row in range(op[O_ROWS]):
         now = load_i64(nows[C_DATA] + 8 * row * nows[C_STEP])
         first, last = span(stamps, row)
-        actions = nb.int64(0)
-        if op[O_ACTION] >= 0:
-            actions = aligned(columns[op[O_ACTION]], row, last - first)
+        actions = aligned(column, row, last - first) if filtered else nb.int64(0)
         seen, begin = 0, total
         for event in range(last - 1, first - 1, -1):
             ts = load_i64(stamps[C_DATA] + 8 * event)
@@ -99,8 +102,13 @@ def run_select(op: Any, columns: Any) -> None:
                 break
             if ts < now - op[O_MAX_AGE]:
                 continue
-            if op[O_ACTION] >= 0:
-                if actions < 0 or not _wanted(op, columns[op[O_ACTION]], actions + event - first):
+            if filtered:
+                element = actions + event - first
+                if actions < 0 or not is_valid(column[C_CHILD_VALID], column[C_CHILD_BIT] + element):
+                    continue
+                start = load_i32(column[C_TEXT] + 4 * element)
+                size = load_i32(column[C_TEXT] + 4 * element + 4) - start
+                if not _wanted(count, wanted_texts, wanted_data, column[C_DATA] + start, size):
                     continue
             store_i32(positions + 4 * total, event - first)
             total += 1
@@ -173,31 +181,62 @@ def _element_hash(column: Any, element: int) -> int:
 @jit
 def run_window(op: Any, columns: Any) -> None:
     """Counts of visible events in [now - w, now), all of them or those whose attribute equals the candidate's."""
-    if op[O_A] >= 0 and op[O_GROUP_STEP] == 0:
+    if op[O_A] < 0:
+        _window_total(op, columns)
+    elif op[O_GROUP_STEP] == 0:
         _window_shared(op, columns)
-        return
-    stamps, nows, counts = columns[op[O_TS]], columns[op[O_NOW]], op[O_COUNTS]
+    else:
+        _window_by_row(op, columns)
+
+
+@jit
+def _window_total(op: Any, columns: Any) -> None:
+    """Counts of all visible events of each row."""
+    stamps, nows = columns[op[O_TS]], columns[op[O_NOW]]
+    counts, positions = op[O_COUNTS], op[O_GROUP_POSITIONS]
+    for row in range(op[O_ROWS]):
+        _clear(counts, op[O_WINDOW_COUNT] + 1)
+        now = load_i64(nows[C_DATA] + 8 * row * nows[C_STEP])
+        first, _ = span(stamps, row)
+        group = op[O_GROUP_OFFSETS] + 4 * row * op[O_GROUP_STEP]
+        for at in range(load_i32(group), load_i32(group + 4)):
+            ts = load_i64(stamps[C_DATA] + 8 * (first + load_i32(positions + 4 * at)))
+            _add(counts, _smallest_window(op, now, ts))
+        _write_counts(op, row, counts)
+
+
+@jit
+def _window_by_row(op: Any, columns: Any) -> None:
+    """Each row has its own behaviour and one candidate: compares every event, by length before bytes."""
+    stamps, nows, events, candidates = columns[op[O_TS]], columns[op[O_NOW]], columns[op[O_A]], columns[op[O_B]]
+    counts, positions = op[O_COUNTS], op[O_GROUP_POSITIONS]
+    numbers = events[C_KIND] == KIND_INT
     for row in range(op[O_ROWS]):
         _clear(counts, op[O_WINDOW_COUNT] + 1)
         now = load_i64(nows[C_DATA] + 8 * row * nows[C_STEP])
         first, last = span(stamps, row)
-        attributes, candidate = nb.int64(0), nb.int64(0)
-        if op[O_A] >= 0:
-            attributes = aligned(columns[op[O_A]], row, last - first)
-            candidate = row * columns[op[O_B]][C_STEP]
-            if attributes < 0 or not _present(columns[op[O_B]], candidate):
-                _write_counts(op, row, counts)
-                continue
-        group = op[O_GROUP_OFFSETS] + 4 * row * op[O_GROUP_STEP]
+        attributes = aligned(events, row, last - first)
+        candidate = row * candidates[C_STEP]
+        group = op[O_GROUP_OFFSETS] + 4 * row
+        if attributes < 0 or not _present(candidates, candidate):
+            _write_counts(op, row, counts)
+            continue
+        text, size, number = nb.int64(0), nb.int64(0), nb.int64(0)
+        if numbers:
+            number = load_i64(candidates[C_DATA] + 8 * candidate)
+        else:
+            text, size = element_text(candidates, candidate, 0)
         for at in range(load_i32(group), load_i32(group + 4)):
-            position = load_i32(op[O_GROUP_POSITIONS] + 4 * at)
-            if op[O_A] >= 0:
-                element = attributes + position
-                if not _present(columns[op[O_A]], element):
-                    continue
-                if not _same(columns[op[O_A]], element, columns[op[O_B]], candidate):
-                    continue
-            _add(counts, _smallest_window(op, now, load_i64(stamps[C_DATA] + 8 * (first + position))))
+            position = load_i32(positions + 4 * at)
+            element = attributes + position
+            if numbers:
+                equal = load_i64(events[C_DATA] + 8 * element) == number
+            else:
+                start = load_i32(events[C_TEXT] + 4 * element)
+                equal = load_i32(events[C_TEXT] + 4 * element + 4) - start == size
+                equal = equal and equal_bytes(events[C_DATA] + start, text, size)
+            if equal and is_valid(events[C_CHILD_VALID], events[C_CHILD_BIT] + element):
+                _add(counts, _smallest_window(op, now, load_i64(stamps[C_DATA] + 8 * (first + position))))
         _write_counts(op, row, counts)
 
 
@@ -249,6 +288,9 @@ def _window_shared(op: Any, columns: Any) -> None:
 def run_sequence(op: Any, columns: Any) -> None:
     """Ids of an attribute of the newest visible events, oldest first; a missing element is the default."""
     stamps, column, total = columns[op[O_TS]], columns[op[O_A]], 0
+    hashed = op[O_ENCODE] == ENCODE_HASH and column[C_KIND] == KIND_TEXT
+    std, buckets, texts, data = op[O_STD], op[O_BUCKETS], column[C_TEXT], column[C_DATA]
+    bitmap, bit = column[C_CHILD_VALID], column[C_CHILD_BIT]
     store_i32(op[O_OFFSETS], 0)
     for row in range(op[O_ROWS]):
         first, last = span(stamps, row)
@@ -257,8 +299,11 @@ def run_sequence(op: Any, columns: Any) -> None:
         begin, end = load_i32(group), load_i32(group + 4)
         for at in range(max(begin, end - op[O_LENGTH]), end):
             found = nb.int64(-1)
-            if attributes >= 0:
-                found = encode_element(op, column, attributes + load_i32(op[O_GROUP_POSITIONS] + 4 * at))
+            element = attributes + load_i32(op[O_GROUP_POSITIONS] + 4 * at)
+            if attributes >= 0 and hashed:
+                found = hash_element(std, buckets, texts, data, bitmap, bit, element)
+            elif attributes >= 0:
+                found = encode_element(op, column, element)
             store_i64(op[O_IDS] + 8 * total, found if found >= 0 else op[O_DEFAULT])
             total += 1
         store_i32(op[O_OFFSETS] + 4 * row + 4, total)

@@ -38,6 +38,7 @@ from featuregen.layout import (
     ENCODE_HASH,
     ENCODE_IDENTITY,
     KIND_INT,
+    KIND_TEXT,
     O_A,
     O_B,
     O_BOUND_COUNT,
@@ -133,15 +134,36 @@ def encode_element(op: Any, column: Any, element: int) -> int:
 
 
 @jit
+def hash_element(std: int, buckets: int, texts: int, data: int, bitmap: int, bit: int, element: int) -> int:
+    """`encode_element` for hashed texts, the common case; by scalars, because passing arrays costs more."""
+    start = load_i32(texts + 4 * element)
+    size = load_i32(texts + 4 * element + 4) - start
+    if size == 0 or not is_valid(bitmap, bit + element):
+        return -1
+    return nb.int64(hash_text(std, data + start, size) % U(buckets))
+
+
+@jit
 def run_id(op: Any, columns: Any) -> None:
     """Ids of a text or integer column, plain or list."""
     column, total = columns[op[O_A]], 0
+    hashed = op[O_ENCODE] == ENCODE_HASH and column[C_KIND] == KIND_TEXT
+    std, buckets, texts, data = op[O_STD], op[O_BUCKETS], column[C_TEXT], column[C_DATA]
+    bitmap, bit = column[C_CHILD_VALID], column[C_CHILD_BIT]
+    first, last = nb.int64(0), nb.int64(0)
     store_i32(op[O_OFFSETS], 0)
     for row in range(op[O_ROWS]):
-        first, last = span(column, row)
+        if column[C_LIST] == 0:
+            first = row * column[C_STEP]
+            last = first + 1
+        else:
+            first, last = span(column, row)
         before = total
         for element in range(first, last):
-            found = encode_element(op, column, element)
+            if hashed:
+                found = hash_element(std, buckets, texts, data, bitmap, bit, element)
+            else:
+                found = encode_element(op, column, element)
             if found >= 0:
                 store_i64(op[O_IDS] + 8 * total, found)
                 total += 1
