@@ -280,26 +280,58 @@ def _value(value: Any, path: str, kind: FieldType) -> Any:
     if value is None:
         return None
     if kind is FieldType.STRING_FLOAT_MAP:
-        if not isinstance(value, dict):
-            raise BadInput(path, kind.value, _kind(value))
-        return {k: v for k, v in _array([value], path, kind)[0].as_py()}
+        return dict(_array([value], path, kind)[0].as_py())
     return _array([value], path, kind)[0].as_py()
 
 
 def _array(values: list[Any], path: str, kind: FieldType) -> pa.Array:
     """The values as an Arrow array of the field's type; on failure, says at which position what came."""
-    try:
-        if kind is FieldType.STRING_FLOAT_MAP:
-            values = [list(v.items()) if isinstance(v, dict) else v for v in values]
-        return pa.array(values, _arrow(kind))
-    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError, UnicodeEncodeError):
-        for i, value in enumerate(values):
-            try:
-                pa.array([value], _arrow(kind))
-            except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError, UnicodeEncodeError):
-                where = f"{path}[{i}]" if len(values) > 1 else path
-                raise BadInput(where, kind.value, _kind(value)) from None
-        raise
+    if set(map(type, values)) <= _PYTHON[kind]:
+        try:
+            return _convert(values, kind)
+        except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError, UnicodeEncodeError, _ElementError):
+            pass
+    for i, value in enumerate(values):
+        try:
+            if type(value) in _PYTHON[kind]:
+                _convert([value], kind)
+                continue
+        except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError, UnicodeEncodeError, _ElementError):
+            pass
+        raise BadInput(f"{path}[{i}]" if len(values) > 1 else path, kind.value, _kind(value))
+    raise AssertionError("each value fits, all together do not")
+
+
+class _ElementError(ValueError):
+    """An element of a list has another type; Arrow would convert it silently."""
+
+
+def _convert(values: list[Any], kind: FieldType) -> pa.Array:
+    element = _ELEMENTS.get(kind)
+    if element is not None:
+        for value in values:
+            if value is not None and not set(map(type, value)) <= _PYTHON[element]:
+                raise _ElementError
+    if kind is FieldType.STRING_FLOAT_MAP:
+        values = [None if value is None else list(value.items()) for value in values]
+    return pa.array(values, _arrow(kind))
+
+
+_NONE = type(None)
+_PYTHON: dict[FieldType, set[type]] = {
+    FieldType.STRING: {str, _NONE},
+    FieldType.INT: {int, _NONE},
+    FieldType.FLOAT: {int, float, _NONE},
+    FieldType.STRING_LIST: {list, _NONE},
+    FieldType.INT_LIST: {list, _NONE},
+    FieldType.FLOAT_LIST: {list, _NONE},
+    FieldType.STRING_FLOAT_MAP: {dict, _NONE},
+}
+_ELEMENTS = {
+    FieldType.STRING_LIST: FieldType.STRING,
+    FieldType.INT_LIST: FieldType.INT,
+    FieldType.FLOAT_LIST: FieldType.FLOAT,
+}
 
 
 def _unknown(name: str, expected: str, declared: Iterable[str]) -> BadInput:

@@ -1,7 +1,7 @@
 """The replica's hot rows of one width: a set-associative cache in flat arrays, read by compiled loops.
 
 A set is eight keys, one cache line. A full set gives up its least used row, so a burst of cold ids fights for one place
-and leaves the hot ones alone; one admission in eight ages the whole set, so that what was hot once goes too. Ids
+and leaves the hot ones alone; one admission in sixteen ages the whole set, so that what was hot once goes too. Ids
 without a row in the tier are remembered as absent (zeros): the delta stream names them when they appear. Nothing
 expires by time: a hit is at most one publication old.
 
@@ -133,7 +133,7 @@ def _admit(keys: I64, rows: F32, found: Flags, tags: I64, uses: U8, absent: Flag
             if uses[at] < uses[victim]:
                 victim = at
         if tags[victim] != keys[i] and tags[victim] != EMPTY:
-            ageing = uses[victim] + np.uint8(keys[i] & 7 == 0)
+            ageing = uses[victim] + np.uint8(keys[i] & 15 == 0)
             for at in range(first, first + WAYS):
                 uses[at] -= min(uses[at], ageing)
         if tags[victim] != keys[i]:
