@@ -1,14 +1,13 @@
 """The features of examples/feed.yaml for one user and 1000 items: our compiled plan vs Polars eager, one core, one run.
 
-The peer does the same work with Polars expressions over the same item columns; its ids come from Polars' own hash, which is
-faster than a portable one, so the comparison leans to its side. Dense outputs are compared before anything is timed.
+The peer does the same work with Polars expressions over the same item columns; its ids come from its own hash, which
+is faster than a portable one, so the comparison leans to its side. Dense outputs are compared before anything is timed.
 Also measured: samples/s of `batch()` on the same plan, as the training workers use it.
 
 `python -m benchmarks.featuregen_rank [--smoke|--full]`; the last line is one JSON object.
 """
 
-import argparse
-import json
+import itertools
 import os
 import time
 from collections.abc import Callable
@@ -21,6 +20,8 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 import yaml
+
+from benchmarks.measure import options, print_result, summary
 from featuregen.compiler import compile_plan
 from featuregen.engine import Engine, Features
 from featuregen.schema import sample_schema
@@ -117,13 +118,13 @@ def check(ours: Features, theirs: tuple[pl.DataFrame, dict[str, Any]]) -> None:
 
 
 def timed(calls: list[Callable[[], object]], rounds: int) -> list[list[float]]:
-    """Milliseconds of each call, taken in turns so that both sides see the same noise."""
+    """Seconds of each call, taken in turns so that both sides see the same noise."""
     taken: list[list[float]] = [[] for _ in calls]
     for _ in range(rounds):
         for index, call in enumerate(calls):
             start = time.perf_counter()
             call()
-            taken[index].append((time.perf_counter() - start) * 1e3)
+            taken[index].append(time.perf_counter() - start)
     return taken
 
 
@@ -141,21 +142,17 @@ def make_samples(rng: np.random.Generator, schema: pa.Schema, count: int) -> pa.
 
 def main() -> None:
     """Measures and prints."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--smoke", action="store_true", help="a second or two, for CI")
-    parser.add_argument("--full", action="store_true", help="more rounds")
-    options = parser.parse_args()
-    rounds = 20 if options.smoke else 3000 if options.full else 400
+    chosen = options(__doc__.splitlines()[0])
+    rounds = 20 if chosen.smoke else 3000 if chosen.full else 400
     rng = np.random.default_rng(7)
     spec = FeatureSpec.model_validate(next(yaml.safe_load_all(SPEC.read_text()))["spec"]["features"])
-    start = time.perf_counter()
-    plan, engine = compile_plan(spec), None
+    plan = compile_plan(spec)
     engine = Engine(plan)
     items, requests = make_items(rng, 1000), [make_request(rng, 50) for _ in range(64)]
     frame = pl.DataFrame(pa.Table.from_batches([items]))
     for request in requests:
         check(engine.rank(items=items, **request), rank_polars(frame, request))
-    turn = iter(range(10**9))
+    turn = itertools.count()
     ours, peer = timed(
         [
             lambda: engine.rank(items=items, **requests[next(turn) // 2 % 64]),
@@ -163,29 +160,23 @@ def main() -> None:
         ],
         rounds,
     )
-    samples = make_samples(rng, sample_schema(plan), 1024 if options.smoke else 4096)
+    samples = make_samples(rng, sample_schema(plan), 1024 if chosen.smoke else 4096)
     (batches,) = timed([lambda: engine.batch(samples)], max(10, rounds // 10))
-    p50, p99 = np.percentile(ours, [50, 99])
-    peer50, peer99 = np.percentile(peer, [50, 99])
-    rate = samples.num_rows / np.median(batches) * 1e3
-    print(f"{'1 user x 1000 items':28s}{'p50 ms':>10s}{'p99 ms':>10s}")
-    print(f"{'compiled plan':28s}{p50:10.3f}{p99:10.3f}")
-    print(f"{'Polars eager, 1 thread':28s}{peer50:10.3f}{peer99:10.3f}")
-    print(f"batch(): {rate:,.0f} samples/s on one core, 0-50 events each; {time.perf_counter() - start:.0f} s in all")
-    result = {
-        "name": "featuregen_rank",
-        "ours": round(float(p50), 4),
-        "peer": round(float(peer50), 4),
-        "unit": "ms",
-        "ratio": round(float(peer50 / p50), 2),
-        "n": rounds,
-        "spread": round(float((np.percentile(ours, 75) - np.percentile(ours, 25)) / p50), 3),
-        "p50_ms": round(float(p50), 4),
-        "p99_ms": round(float(p99), 4),
-        "peer_p99_ms": round(float(peer99), 4),
-        "batch_samples_per_s": round(float(rate)),
-    }
-    print(json.dumps(result))
+    rate = samples.num_rows / summary(batches).median
+    print(f"{'1 user x 1000 items':28s}{'p50 ms':>10s}{'p99 ms':>10s}{'best ms':>10s}")
+    for name, seconds in (("compiled plan", ours), ("Polars eager, 1 thread", peer)):
+        print(f"{name:28s}" + "".join(f"{1e3 * value:10.3f}" for value in np.percentile(seconds, [50, 99, 0])))
+    print(f"batch(): {rate:,.0f} samples/s on one core, 0-50 events each; best {samples.num_rows / min(batches):,.0f}")
+    print_result(
+        "featuregen_rank",
+        summary(ours),
+        summary(peer),
+        "ms",
+        p50_ms=round(1e3 * float(np.percentile(ours, 50)), 4),
+        p99_ms=round(1e3 * float(np.percentile(ours, 99)), 4),
+        peer_p99_ms=round(1e3 * float(np.percentile(peer, 99)), 4),
+        batch_samples_per_s=round(rate),
+    )
 
 
 if __name__ == "__main__":

@@ -16,6 +16,9 @@ from featuregen.program import Column, Program
 
 __all__ = ["Column", "Engine", "Features"]
 
+# pyarrow imports pandas, if it is installed, when it first makes an array: here and not within a request.
+_NO_TIME = pa.array([0], pa.int64())
+
 
 @dataclass(frozen=True, slots=True)
 class Features:
@@ -50,7 +53,7 @@ class Engine:
         arrays = []
         for column in self.plan.inputs:
             if column.name == "now" and not self.plan.behaviors and "now" not in names:
-                arrays.append(pa.array([0], pa.int64()))
+                arrays.append(_NO_TIME)
                 continue
             if column.name not in names:
                 raise missing(column, names)

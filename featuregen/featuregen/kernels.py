@@ -11,10 +11,21 @@ from typing import Any
 import numba as nb
 
 from featuregen.kernels_events import run_select, run_sequence, run_window
-from featuregen.kernels_values import combo_capacity, run_combo, run_id, run_lookup, run_raw
+from featuregen.kernels_ids import combo_capacity, run_combo, run_id
+from featuregen.kernels_numbers import run_lookup, run_raw
 from featuregen.layout import O_KIND, OP_COMBO, OP_COUNT, OP_ID, OP_LOOKUP, OP_RAW, OP_SELECT, OP_SEQUENCE, OP_WINDOW
 
-_SOURCES = ("hash64", "layout", "kernels_memory", "kernels_hash", "kernels_values", "kernels_events", "kernels")
+_SOURCES = (
+    "hash64",
+    "layout",
+    "kernels_memory",
+    "kernels_hash",
+    "kernels_columns",
+    "kernels_ids",
+    "kernels_numbers",
+    "kernels_events",
+    "kernels",
+)
 
 
 def _stamp() -> int:

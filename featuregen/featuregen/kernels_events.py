@@ -8,18 +8,9 @@ from typing import Any
 import numba as nb
 import numpy as np
 
-from featuregen.kernels_hash import farm64
-from featuregen.kernels_memory import (
-    equal_bytes,
-    is_valid,
-    jit,
-    load_i32,
-    load_i64,
-    store_f32,
-    store_i32,
-    store_i64,
-)
-from featuregen.kernels_values import element_text, encode_element, hash_element, span
+from featuregen.kernels_columns import hash_key, key_of, same_key, span
+from featuregen.kernels_ids import encode_element, hash_element
+from featuregen.kernels_memory import equal_bytes, is_valid, jit, load_i32, load_i64, store_f32, store_i32, store_i64
 from featuregen.layout import (
     C_CHILD_BIT,
     C_CHILD_VALID,
@@ -28,7 +19,6 @@ from featuregen.layout import (
     C_STEP,
     C_TEXT,
     ENCODE_HASH,
-    KIND_INT,
     KIND_TEXT,
     O_A,
     O_ACTION,
@@ -59,8 +49,6 @@ from featuregen.layout import (
     O_WINDOW_COUNT,
     O_WINDOWS,
 )
-
-_SPREAD = np.uint64(0x9E3779B97F4A7C15)
 
 
 @jit
@@ -136,46 +124,18 @@ def _add(counts: int, window: int) -> None:
 
 
 @jit
-def _write_counts(op: Any, row: int, counts: int) -> None:
+def _write_counts(values: int, windows: int, row: int, counts: int) -> None:
     """Writes running totals over windows: a larger window contains the smaller ones."""
     total = 0
-    for window in range(op[O_WINDOW_COUNT]):
+    for window in range(windows):
         total += load_i64(counts + 8 * window)
-        store_f32(op[O_VALUES] + 4 * (row * op[O_WINDOW_COUNT] + window), np.float32(total))
+        store_f32(values + 4 * (row * windows + window), np.float32(total))
 
 
 @jit
 def _clear(counts: int, size: int) -> None:
     for window in range(size):
         store_i64(counts + 8 * window, 0)
-
-
-@jit
-def _same(a: Any, element_a: int, b: Any, element_b: int) -> bool:
-    """Says whether two non-missing elements of the same type are equal."""
-    if a[C_KIND] == KIND_INT:
-        return load_i64(a[C_DATA] + 8 * element_a) == load_i64(b[C_DATA] + 8 * element_b)
-    text_a, size_a = element_text(a, element_a, 0)
-    text_b, size_b = element_text(b, element_b, 0)
-    return size_a == size_b and equal_bytes(text_a, text_b, size_a)
-
-
-@jit
-def _present(column: Any, element: int) -> bool:
-    if not is_valid(column[C_CHILD_VALID], column[C_CHILD_BIT] + element):
-        return False
-    if column[C_KIND] == KIND_INT:
-        return True
-    return load_i32(column[C_TEXT] + 4 * element) != load_i32(column[C_TEXT] + 4 * element + 4)
-
-
-@jit
-def _element_hash(column: Any, element: int) -> int:
-    if column[C_KIND] == KIND_INT:
-        mixed = nb.uint64(load_i64(column[C_DATA] + 8 * element)) * _SPREAD
-        return nb.int64(mixed >> np.uint64(20))
-    text, size = element_text(column, element, 0)
-    return nb.int64(farm64(text, size))
 
 
 @jit
@@ -202,86 +162,88 @@ def _window_total(op: Any, columns: Any) -> None:
         for at in range(load_i32(group), load_i32(group + 4)):
             ts = load_i64(stamps[C_DATA] + 8 * (first + load_i32(positions + 4 * at)))
             _add(counts, _smallest_window(op, now, ts))
-        _write_counts(op, row, counts)
+        _write_counts(op[O_VALUES], op[O_WINDOW_COUNT], row, counts)
 
 
 @jit
 def _window_by_row(op: Any, columns: Any) -> None:
     """Each row has its own behaviour and one candidate: compares every event, by length before bytes."""
     stamps, nows, events, candidates = columns[op[O_TS]], columns[op[O_NOW]], columns[op[O_A]], columns[op[O_B]]
-    counts, positions = op[O_COUNTS], op[O_GROUP_POSITIONS]
-    numbers = events[C_KIND] == KIND_INT
+    counts, positions, windows = op[O_COUNTS], op[O_GROUP_POSITIONS], op[O_WINDOW_COUNT]
+    kind, data, texts = events[C_KIND], events[C_DATA], events[C_TEXT]
+    bitmap, bit = events[C_CHILD_VALID], events[C_CHILD_BIT]
     for row in range(op[O_ROWS]):
-        _clear(counts, op[O_WINDOW_COUNT] + 1)
+        _clear(counts, windows + 1)
         now = load_i64(nows[C_DATA] + 8 * row * nows[C_STEP])
         first, last = span(stamps, row)
         attributes = aligned(events, row, last - first)
-        candidate = row * candidates[C_STEP]
-        group = op[O_GROUP_OFFSETS] + 4 * row
-        if attributes < 0 or not _present(candidates, candidate):
-            _write_counts(op, row, counts)
-            continue
-        text, size, number = nb.int64(0), nb.int64(0), nb.int64(0)
-        if numbers:
-            number = load_i64(candidates[C_DATA] + 8 * candidate)
-        else:
-            text, size = element_text(candidates, candidate, 0)
-        for at in range(load_i32(group), load_i32(group + 4)):
-            position = load_i32(positions + 4 * at)
-            element = attributes + position
-            if numbers:
-                equal = load_i64(events[C_DATA] + 8 * element) == number
-            else:
-                start = load_i32(events[C_TEXT] + 4 * element)
-                equal = load_i32(events[C_TEXT] + 4 * element + 4) - start == size
-                equal = equal and equal_bytes(events[C_DATA] + start, text, size)
-            if equal and is_valid(events[C_CHILD_VALID], events[C_CHILD_BIT] + element):
-                _add(counts, _smallest_window(op, now, load_i64(stamps[C_DATA] + 8 * (first + position))))
-        _write_counts(op, row, counts)
+        key, size = _key(candidates, row * candidates[C_STEP])
+        if attributes >= 0 and size != 0:
+            group = op[O_GROUP_OFFSETS] + 4 * row
+            for at in range(load_i32(group), load_i32(group + 4)):
+                position = load_i32(positions + 4 * at)
+                event, event_size = key_of(kind, data, texts, bitmap, bit, attributes + position)
+                if same_key(event, event_size, key, size):
+                    _add(counts, _smallest_window(op, now, load_i64(stamps[C_DATA] + 8 * (first + position))))
+        _write_counts(op[O_VALUES], windows, row, counts)
 
 
 @jit
-def _slot_of(op: Any, events: Any, column: Any, element: int) -> int:
-    """Slot that holds an element's value or is free for it; slots hold distinct number + 1."""
-    mask = op[O_SLOT_CAPACITY] - 1
-    at = _element_hash(column, element) & mask
+def _key(column: Any, element: int) -> Any:
+    return key_of(column[C_KIND], column[C_DATA], column[C_TEXT], column[C_CHILD_VALID], column[C_CHILD_BIT], element)
+
+
+@jit
+def _slot_of(slots: int, capacity: int, distinct: int, key: int, size: int) -> int:
+    """Address of the slot that holds a key or is free for it; slots hold the number of a distinct key, from 1."""
+    at = hash_key(key, size) & (capacity - 1)
     while True:
-        found = load_i32(op[O_SLOTS] + 4 * at) - 1
-        if found < 0 or _same(events, load_i64(op[O_DISTINCT] + 8 * found), column, element):
-            return at
-        at = (at + 1) & mask
+        found = load_i32(slots + 4 * at) - 1
+        if found < 0:
+            return slots + 4 * at
+        if same_key(load_i64(distinct + 16 * found), load_i64(distinct + 16 * found + 8), key, size):
+            return slots + 4 * at
+        at = (at + 1) & (capacity - 1)
 
 
 @jit
 def _window_shared(op: Any, columns: Any) -> None:
     """One user, many candidates: counts per distinct attribute value once, then one probe for each candidate."""
     stamps, events, candidates = columns[op[O_TS]], columns[op[O_A]], columns[op[O_B]]
-    size = 8 * (op[O_WINDOW_COUNT] + 1)
+    slots, capacity, distinct, counts = op[O_SLOTS], op[O_SLOT_CAPACITY], op[O_DISTINCT], op[O_COUNTS]
+    windows, values = op[O_WINDOW_COUNT], op[O_VALUES]
+    stride = 8 * (windows + 1)
     now = load_i64(columns[op[O_NOW]][C_DATA])
     first, last = span(stamps, 0)
     attributes = aligned(events, 0, last - first)
-    for slot in range(op[O_SLOT_CAPACITY]):
-        store_i32(op[O_SLOTS] + 4 * slot, 0)
-    _clear(op[O_COUNTS], op[O_WINDOW_COUNT] + 1)
-    distinct = 0
+    for slot in range(capacity):
+        store_i32(slots + 4 * slot, 0)
+    _clear(counts, windows + 1)
+    known = 0
     for at in range(load_i32(op[O_GROUP_OFFSETS]), load_i32(op[O_GROUP_OFFSETS] + 4)):
         position = load_i32(op[O_GROUP_POSITIONS] + 4 * at)
-        if attributes < 0 or not _present(events, attributes + position):
+        if attributes < 0:
+            break
+        key, size = _key(events, attributes + position)
+        if size == 0:
             continue
-        slot = op[O_SLOTS] + 4 * _slot_of(op, events, events, attributes + position)
-        if load_i32(slot) == 0:
-            store_i64(op[O_DISTINCT] + 8 * distinct, attributes + position)
-            distinct += 1
-            store_i32(slot, distinct)
-            _clear(op[O_COUNTS] + size * distinct, op[O_WINDOW_COUNT] + 1)
+        place = _slot_of(slots, capacity, distinct, key, size)
+        if load_i32(place) == 0:
+            store_i64(distinct + 16 * known, key)
+            store_i64(distinct + 16 * known + 8, size)
+            known += 1
+            store_i32(place, known)
+            _clear(counts + stride * known, windows + 1)
         window = _smallest_window(op, now, load_i64(stamps[C_DATA] + 8 * (first + position)))
-        _add(op[O_COUNTS] + size * load_i32(slot), window)
+        _add(counts + stride * load_i32(place), window)
+    kind, data, texts = candidates[C_KIND], candidates[C_DATA], candidates[C_TEXT]
+    bitmap, bit, step = candidates[C_CHILD_VALID], candidates[C_CHILD_BIT], candidates[C_STEP]
     for row in range(op[O_ROWS]):
-        candidate = row * candidates[C_STEP]
+        key, size = key_of(kind, data, texts, bitmap, bit, row * step)
         number = nb.int64(0)
-        if _present(candidates, candidate):
-            number = load_i32(op[O_SLOTS] + 4 * _slot_of(op, events, candidates, candidate))
-        _write_counts(op, row, op[O_COUNTS] + size * number)
+        if size != 0:
+            number = load_i32(_slot_of(slots, capacity, distinct, key, size))
+        _write_counts(values, windows, row, counts + stride * number)
 
 
 @jit

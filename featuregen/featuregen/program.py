@@ -278,7 +278,7 @@ class Program:
                 distinct = events if shared else 0
                 row[O_SLOT_CAPACITY] = _capacity(distinct)
                 row[O_SLOTS] = self._grown(f"slots{index}", 4 * int(row[O_SLOT_CAPACITY]))
-                row[O_DISTINCT] = self._grown(f"distinct{index}", 8 * distinct)
+                row[O_DISTINCT] = self._grown(f"distinct{index}", 16 * distinct)
                 row[O_COUNTS] = self._grown(f"counts{index}", 8 * (distinct + 1) * (len(operation.windows_ms) + 1))
         if capacity > _MAX_IDS:
             raise FeatureError(operation.output.feature, f"a batch gives {capacity} ids", "use smaller batches")
@@ -288,7 +288,7 @@ class Program:
         lists = [array for array in inputs if pa.types.is_list(array.type)]
         values = sum(element_count(array) for array in lists) + len(inputs)
         row[O_SPANS] = self._grown(f"spans{index}", 24 * len(inputs) + 16 * values)
-        texts = sum(text_bytes(array) + 24 for array in inputs) + 24 * values
+        texts = sum(text_bytes(array) + 24 for array in inputs) + 24 * values + 48
         row[O_BUFFER] = self._grown(f"buffer{index}", texts)
         if not lists:
             return rows
