@@ -4,9 +4,11 @@
 goes on where that one stopped. `down` assumes nothing: it removes whatever it finds.
 """
 
+import fcntl
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +24,9 @@ from kuberec_devcluster.progress import say, step
 API_PORT = 6443
 FIRST_SERVICE_ADDRESS = "10.96.0.1"
 _RUN = Path("/run/kuberec-devcluster")
+_LOCK = Path("/run/kuberec-devcluster.lock")
+# Not the user's: a daemon must not look changed because `up` was called from another shell.
+_PATH = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
 
 
 @dataclass(frozen=True)
@@ -89,6 +94,23 @@ class Cluster:
                 the end of its log.
             ToolError: a program is missing.
         """
+        with self._alone():
+            self._up(with_images)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Lets one `up` or `down` run at a time, whoever started it."""
+        if os.geteuid() != 0:
+            raise ServerError("the devcluster makes network namespaces and mounts: run it as root, or set KUBECONFIG")
+        with _LOCK.open("a") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                say("another `up` or `down` is at work; waiting for it")
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def _up(self, with_images: bool) -> None:
         self._claim()
         toolchain.setup()
         self._write_files()
@@ -117,8 +139,6 @@ class Cluster:
         self._check()
 
     def _claim(self) -> None:
-        if os.geteuid() != 0:
-            raise ServerError("the devcluster makes network namespaces and mounts: run it as root, or set KUBECONFIG")
         _RUN.mkdir(mode=0o700, exist_ok=True)
         owner = _RUN / "owner"
         if owner.exists() and owner.read_text() != str(self.home):
@@ -172,14 +192,13 @@ class Cluster:
 
     def _containerd(self) -> Daemon:
         command = [str(toolchain.ensure("containerd")), "-c", str(self.state / "containerd.toml")]
-        return Daemon.of("containerd", command, self.state, {"PATH": toolchain.search_path()})
+        return Daemon.of("containerd", command, self.state, _PATH)
 
     def _node_daemons(self) -> Iterator[Daemon]:
         kube, chosen = toolchain.ensure("kube"), self.settings
-        path = {"PATH": toolchain.search_path()}
-        yield Daemon.of("kubelet", node.kubelet_command(kube, self.folders, self.kubeconfig), self.state, path)
+        yield Daemon.of("kubelet", node.kubelet_command(kube, self.folders, self.kubeconfig), self.state, _PATH)
         proxy = node.proxy_command(kube, self.kubeconfig, chosen.proxy_metrics, chosen.proxy_health)
-        yield Daemon.of("kube-proxy", proxy, self.state, path)
+        yield Daemon.of("kube-proxy", proxy, self.state, _PATH)
         dns = [str(toolchain.ensure("dns")), "-conf", str(self.state / "Corefile")]
         yield Daemon.of("dns", dns, self.state)
 
@@ -230,9 +249,7 @@ class Cluster:
         Raises:
             ServerError: not root.
         """
-        if os.geteuid() != 0:
-            raise ServerError("taking the devcluster down unmounts and removes network namespaces: run it as root")
-        with step("taking the cluster down"):
+        with self._alone(), step("taking the cluster down"):
             records = {record.name: record for record in Record.all(self.state)}
             for name in ("kubelet", "ray-operator", "kube-scheduler", "kube-controller-manager"):
                 self._stop(records.pop(name, None))

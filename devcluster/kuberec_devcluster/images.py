@@ -37,8 +37,12 @@ class Image:
         return [*(path for path in code if path.exists()), _base_key(), _BASE_PATH]
 
 
-OPERATOR = Image("localhost/kuberec/operator:dev", "operator/Dockerfile", "about 1 minute, then seconds per change")
-RUNTIME = Image("localhost/kuberec/runtime:dev", "runtime/Dockerfile", "about 4 minutes, then seconds per change")
+OPERATOR = Image(
+    "localhost/kuberec/operator:dev", "operator/Dockerfile", "about 1 minute the first time, then 10 seconds"
+)
+RUNTIME = Image(
+    "localhost/kuberec/runtime:dev", "runtime/Dockerfile", "about 4 minutes the first time, then 10 seconds"
+)
 
 
 class ImageError(RuntimeError):
