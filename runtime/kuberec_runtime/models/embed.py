@@ -15,6 +15,9 @@ from numpy.typing import NDArray
 from featuregen.engine import Features
 from kuberec_runtime.models.layout import Layout, Slot
 from kuberec_runtime.table.buckets import key_of
+from kuberec_runtime.table.compiled import kernel
+from kuberec_runtime.table.mode import Mode, row_mode
+from kuberec_runtime.table.rowops import add_row
 
 F32 = NDArray[np.float32]
 I32 = NDArray[np.int32]
@@ -145,11 +148,34 @@ def dedupe(keys: I64, unique: I64, inverse: I32) -> int:
     return count
 
 
-@njit(nogil=True, cache=True)
 def pool(
     rows: F32, inverse: I32, offsets: I32, mean: bool, has_linear: bool, x: F32, column: int, linear_column: int
 ) -> None:
     """Pools the rows of each sample into x[:, column:]; a single pooled row is copied to all of x's rows."""
+    _pool(row_mode(), np.ascontiguousarray(rows), inverse, offsets, mean, has_linear, x, column, linear_column)
+
+
+def pool_backward(
+    dx: F32, inverse: I32, offsets: I32, mean: bool, has_linear: bool, column: int, linear_column: int, out: F32
+) -> None:
+    """Adds to `out` each row's gradient: the transpose of `pool` for n rows."""
+    _pool_backward(row_mode(), np.ascontiguousarray(dx), inverse, offsets, mean, has_linear, column, linear_column, out)
+
+
+@kernel
+def _pool(
+    mode: Mode,
+    rows: F32,
+    inverse: I32,
+    offsets: I32,
+    mean: bool,
+    has_linear: bool,
+    x: F32,
+    column: int,
+    linear_column: int,
+) -> None:
+    flat_x, flat_rows = x.reshape(-1), rows.reshape(-1)
+    one = np.float32(1.0)
     first = 1 if has_linear else 0
     dim = rows.shape[1] - first
     for r in range(offsets.size - 1):
@@ -158,9 +184,8 @@ def pool(
             continue
         linear = np.float32(0.0)
         for j in range(start, stop):
-            row = inverse[j]
-            for d in range(dim):
-                x[r, column + d] += rows[row, first + d]
+            row = np.int64(inverse[j])
+            add_row(mode, flat_x, r * x.shape[1] + column, flat_rows, row * rows.shape[1] + first, dim, one)
             if has_linear:
                 linear += rows[row, 0]
         scale = np.float32(1.0) / np.float32(stop - start) if mean else np.float32(1.0)
@@ -177,20 +202,27 @@ def pool(
                 x[r, linear_column] = x[0, linear_column]
 
 
-@njit(nogil=True, cache=True)
-def pool_backward(
-    dx: F32, inverse: I32, offsets: I32, mean: bool, has_linear: bool, column: int, linear_column: int, out: F32
+@kernel
+def _pool_backward(
+    mode: Mode,
+    dx: F32,
+    inverse: I32,
+    offsets: I32,
+    mean: bool,
+    has_linear: bool,
+    column: int,
+    linear_column: int,
+    out: F32,
 ) -> None:
-    """Adds to `out` each row's gradient: the transpose of `pool` for n rows."""
+    flat_dx, flat_out = dx.reshape(-1), out.reshape(-1)
     first = 1 if has_linear else 0
     dim = out.shape[1] - first
     for r in range(offsets.size - 1):
         start, stop = offsets[r], offsets[r + 1]
         scale = np.float32(1.0) / np.float32(max(stop - start, 1)) if mean else np.float32(1.0)
         for j in range(start, stop):
-            row = inverse[j]
-            for d in range(dim):
-                out[row, first + d] += dx[r, column + d] * scale
+            row = np.int64(inverse[j])
+            add_row(mode, flat_out, row * out.shape[1] + first, flat_dx, r * dx.shape[1] + column, dim, scale)
             if linear_column >= 0:
                 out[row, 0] += dx[r, linear_column] * scale
 

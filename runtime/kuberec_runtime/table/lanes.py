@@ -137,7 +137,26 @@ def _squares(lanes: int) -> Any:
     return squares
 
 
+def _axpy(lanes: int) -> Any:
+    @intrinsic
+    def axpy(typingctx: Any, dst: Any, di: Any, src: Any, si: Any, scale: Any) -> Any:
+        """One vector of dst += src * scale, rounded twice."""
+        signature = types.void(dst, types.int64, src, types.int64, types.float32)
+
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            at = _pointer(context, builder, signature.args[0], args[0], args[1], lanes)
+            source = _load(builder, _pointer(context, builder, signature.args[2], args[2], args[3], lanes))
+            step = builder.fmul(source, _splat(builder, args[4], lanes))
+            _store(builder, builder.fadd(_load(builder, at), step), at)
+            return context.get_dummy_value()
+
+        return signature, codegen
+
+    return axpy
+
+
 copy16, copy8, copy4 = _copy(16), _copy(8), _copy(4)
+axpy16, axpy8, axpy4 = _axpy(16), _axpy(8), _axpy(4)
 sgd16, sgd8, sgd4 = _sgd(16), _sgd(8), _sgd(4)
 adagrad16, adagrad8, adagrad4 = _adagrad(16), _adagrad(8), _adagrad(4)
 squares16, squares8, squares4 = _squares(16), _squares(8), _squares(4)

@@ -127,8 +127,35 @@ def tree_sum(acc: Any) -> np.float32:
     return (acc[0] + acc[2]) + (acc[1] + acc[3])
 
 
+@nb.njit(inline="always")
+def _scalar_axpy(dst: Any, di: int, src: Any, si: int, n: int, scale: np.float32) -> None:
+    for j in range(n):
+        dst[di + j] += src[si + j] * scale
+
+
+@nb.njit(inline="always")
+def _vector_axpy(dst: Any, di: int, src: Any, si: int, n: int, scale: np.float32) -> None:
+    j = 0
+    while j + 16 <= n:
+        lanes.axpy16(dst, di + j, src, si + j, scale)
+        j += 16
+    if j + 8 <= n:
+        lanes.axpy8(dst, di + j, src, si + j, scale)
+        j += 8
+    if j + 4 <= n:
+        lanes.axpy4(dst, di + j, src, si + j, scale)
+        j += 4
+    while j < n:
+        dst[di + j] += src[si + j] * scale
+        j += 1
+
+
 def copy_row(mode: Any, dst: Any, di: int, src: Any, si: int, n: int) -> None:
     """Copies n floats. `mode`, here and below: None for vector instructions, True for scalars."""
+
+
+def add_row(mode: Any, dst: Any, di: int, src: Any, si: int, n: int, scale: Any) -> None:
+    """Adds a row: dst += src * scale, n floats; product and sum are rounded each."""
 
 
 def sgd_row(mode: Any, w: Any, wi: int, g: Any, gi: int, n: int, rate: Any) -> None:
@@ -147,6 +174,12 @@ def add_squares(mode: Any, acc: Any, g: Any, gi: int, n: int) -> None:
 def _copy_row(mode: Any, dst: Any, di: int, src: Any, si: int, n: int) -> Any:
     row = _vector_copy if mode == types.none else _scalar_copy
     return lambda mode, dst, di, src, si, n: row(dst, di, src, si, n)
+
+
+@overload(add_row, inline="always", strict=False)
+def _add_row(mode: Any, dst: Any, di: int, src: Any, si: int, n: int, scale: Any) -> Any:
+    row = _vector_axpy if mode == types.none else _scalar_axpy
+    return lambda mode, dst, di, src, si, n, scale: row(dst, di, src, si, n, scale)
 
 
 @overload(sgd_row, inline="always", strict=False)

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from featuregen.compiler import compile_plan
@@ -56,6 +56,7 @@ def test_a_network_that_does_not_fit_is_refused_by_name(network: dict[str, objec
         build_layout(model.spec, compile_plan(model.spec.features))
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 40), max_size=300))
 def test_dedupe_is_unique_in_order_of_first_appearance(values: list[int]) -> None:
     keys = np.array(values, np.int64)
@@ -65,6 +66,7 @@ def test_dedupe_is_unique_in_order_of_first_appearance(values: list[int]) -> Non
     np.testing.assert_array_equal(unique[inverse], keys)
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=20), st.booleans(), st.booleans(), st.integers(0, 2**31))
 def test_pooling_equals_the_plain_sum_and_its_transpose_is_the_gradient(
     lengths: list[int], mean: bool, linear: bool, seed: int
