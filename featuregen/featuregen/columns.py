@@ -47,17 +47,30 @@ def to_array(column: Input, value: pa.ChunkedArray | pa.Array) -> pa.Array:
         raise FeatureError(None, problem, str(error)) from None
 
 
-def from_value(column: Input, value: object) -> pa.Array:
-    """Returns an array of one row from a Python value of a request; maps are dicts.
+def from_values(columns: Sequence[Input], struct: pa.StructType, values: Mapping[str, object]) -> list[pa.Array]:
+    """Returns an array of one row for each column from the Python values of a request; maps are dicts.
+
+    All at once as one struct, which costs half of one call per column.
 
     Raises:
-        FeatureError: if the value is not of the input's type.
+        FeatureError: if a value is not of the input's type.
     """
-    if isinstance(value, Mapping):
-        value = list(value.items())
+    given = {name: list(value.items()) if isinstance(value, Mapping) else value for name, value in values.items()}
+    try:
+        row = pa.array([given], struct)
+    except _NOT_OF_TYPE:
+        return [_from_value(column, given[column.name]) for column in columns]
+    return [row.field(index) for index in range(len(columns))]
+
+
+_NOT_OF_TYPE = (pa.ArrowInvalid, pa.ArrowTypeError, TypeError, ValueError, OverflowError)
+
+
+def _from_value(column: Input, value: object) -> pa.Array:
+    """Makes one column by itself, to find out which value is not of its type."""
     try:
         return pa.array([value], arrow_type(column))
-    except (pa.ArrowInvalid, pa.ArrowTypeError, TypeError, ValueError, OverflowError) as error:
+    except _NOT_OF_TYPE as error:
         shown = repr(value)
         problem = f"'{column.name}' is {shown if len(shown) < 60 else shown[:57] + '...'}"
         raise FeatureError(None, problem, f"it is declared as {column.type.value}: {error}") from None

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from featuregen.columns import from_value, missing, to_array
+from featuregen.columns import from_values, missing, to_array
 from featuregen.errors import FeatureError
 from featuregen.plan import Input, Plan
 from featuregen.program import Column, Program
+from featuregen.schema import arrow_type
 
 __all__ = ["Column", "Engine", "Features"]
 
@@ -39,6 +40,10 @@ class Engine:
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self._program = Program(plan)
+        self._per_item = [column.name.startswith("item.") or column.per_item for column in plan.inputs]
+        self._shared = [column for column, own in zip(plan.inputs, self._per_item, strict=True) if not own]
+        self._shared_type = pa.struct([pa.field(column.name, arrow_type(column)) for column in self._shared])
+        self._steps = [int(own) for own in self._per_item]
 
     def batch(self, table: pa.Table | pa.RecordBatch) -> Features:
         """Computes the features of n samples.
@@ -87,17 +92,17 @@ class Engine:
             FeatureError: naming the column or value that has a wrong type or is absent.
         """
         names = items.schema.names
-        arrays, steps = [], []
-        for column in self.plan.inputs:
-            if column.name.startswith("item.") or column.per_item:
-                if column.name not in names:
-                    raise missing(column, names)
+        values = {column.name: _request_value(column, user, context, behavior, now_ms) for column in self._shared}
+        shared = iter(from_values(self._shared, self._shared_type, values))
+        arrays = []
+        for column, own in zip(self.plan.inputs, self._per_item, strict=True):
+            if not own:
+                arrays.append(next(shared))
+            elif column.name in names:
                 arrays.append(to_array(column, items.column(column.name)))
-                steps.append(1)
             else:
-                arrays.append(from_value(column, _request_value(column, user, context, behavior, now_ms)))
-                steps.append(0)
-        return Features(items.num_rows, self._program.run(arrays, steps, items.num_rows, 1))
+                raise missing(column, names)
+        return Features(items.num_rows, self._program.run(arrays, self._steps, items.num_rows, 1))
 
 
 def _request_value(

@@ -46,7 +46,6 @@ from featuregen.layout import (
     O_MIX,
     O_NOW,
     O_NUMBERS,
-    O_OFFSETS,
     O_PART_COUNT,
     O_PARTS,
     O_RESCALE,
@@ -124,9 +123,11 @@ class Program:
         self._groups: dict[tuple[str, tuple[str, ...]], int] = {}
         for operation in plan.operations:
             if operation.behavior:
-                key = (operation.behavior, tuple(sorted(operation.actions)))
-                self._groups.setdefault(key, len(self._groups))
+                self._groups.setdefault(_group(operation), len(self._groups))
         self._first = len(self._groups)
+        self._logs = {name: self.column_index[f"behavior.{name}.ts"] for name in plan.behaviors}
+        self._inputs = [[self.column_index[column] for column in o.columns] for o in plan.operations]
+        self._user_side = np.array([output.side == "user" for output in plan.outputs])
         self.table = np.zeros((self._first + len(plan.operations), OPERATION_WIDTH), np.int64)
         self.columns = np.zeros((len(plan.inputs), COLUMN_WIDTH), np.int64)
         number = self._keep(np.zeros(SCRATCH_BYTES, np.uint8))
@@ -224,67 +225,75 @@ class Program:
         """
         for index, array in enumerate(arrays):
             describe(array, steps[index], self.columns[index])
+        events = {name: element_count(arrays[index]) for name, index in self._logs.items()}
+        self.table[: self._first, O_ROWS] = user_rows
+        counts = np.where(self._user_side, user_rows, rows)
+        self.table[self._first :, O_ROWS] = counts
         for (behavior, _), index in self._groups.items():
-            self._size_group(index, behavior, arrays, user_rows)
-        sizes = [
-            self._size_operation(
-                index, operation, arrays, steps, user_rows if operation.output.side == "user" else rows
-            )
+            self._size_group(index, events[behavior], user_rows)
+        row_counts = counts.tolist()
+        capacities = [
+            self._size_operation(index, operation, arrays, steps, events, row_counts[index])
             for index, operation in enumerate(self.plan.operations)
         ]
-        made = self._allocate(sizes)
+        made = self._allocate(row_counts, capacities)
         run_program(self.table, self.columns)
         result = {}
-        for output, (count, ids, offsets, values) in zip(self.plan.outputs, made, strict=True):
+        for output, count, (ids, offsets, values) in zip(self.plan.outputs, row_counts, made, strict=True):
             if values is not None:
                 result[output.name] = Column(count, values=values)
             else:
                 result[output.name] = Column(count, ids[: offsets[count]], offsets)
         return result
 
-    def _size_group(self, index: int, behavior: str, arrays: list[pa.Array], rows: int) -> None:
-        events = element_count(arrays[self.column_index[f"behavior.{behavior}.ts"]])
+    def _size_group(self, index: int, events: int, rows: int) -> None:
         row = self.table[index]
-        row[O_ROWS] = rows
         row[O_GROUP_OFFSETS] = self._grown(f"offsets{index}", 4 * (rows + 1))
         row[O_GROUP_POSITIONS] = self._grown(f"positions{index}", 4 * events)
 
     def _size_operation(
-        self, index: int, operation: Operation, arrays: list[pa.Array], steps: list[int], rows: int
-    ) -> tuple[int, int, int]:
-        """Sets scratch of one operation; returns (rows, greatest number of ids, number of floats)."""
-        row, output = self.table[self._first + index], operation.output
-        row[O_ROWS] = rows
-        inputs = [arrays[self.column_index[column]] for column in operation.columns]
+        self,
+        index: int,
+        operation: Operation,
+        arrays: list[pa.Array],
+        steps: list[int],
+        log_events: dict[str, int],
+        rows: int,
+    ) -> int:
+        """Sets the scratch of one operation; returns the greatest number of ids that it may write."""
+        op, inputs = operation.op, self._inputs[index]
         capacity = rows
-        if operation.op == "id":
-            capacity = rows + (element_count(inputs[0]) if pa.types.is_list(inputs[0].type) else 0)
-        elif operation.op == "combo":
-            capacity = self._size_combo(index, row, inputs, rows)
-        elif operation.op == "lookup":
-            shared = steps[self.column_index[operation.columns[0]]] == 0 and rows > 1
-            slots = _capacity(element_count(inputs[0])) if shared else 0
+        if op == "id":
+            values = arrays[inputs[0]]
+            capacity = rows + (element_count(values) if pa.types.is_list(values.type) else 0)
+        elif op == "combo":
+            capacity = self._size_combo(index, [arrays[at] for at in inputs], rows)
+        elif op == "lookup":
+            row = self.table[self._first + index]
+            shared = steps[inputs[0]] == 0 and rows > 1
+            slots = _capacity(element_count(arrays[inputs[0]])) if shared else 0
             row[O_SLOT_CAPACITY] = slots
             row[O_SLOTS] = self._grown(f"slots{index}", 4 * slots)
         elif operation.behavior:
-            group = self._groups[operation.behavior, tuple(sorted(operation.actions))]
-            events = element_count(arrays[self.column_index[f"behavior.{operation.behavior}.ts"]])
-            row[O_GROUP_OFFSETS] = self.table[group, O_GROUP_OFFSETS]
-            row[O_GROUP_POSITIONS] = self.table[group, O_GROUP_POSITIONS]
-            row[O_GROUP_STEP] = steps[self.column_index["now"]]
-            capacity = min(events, rows * output.length)
-            if operation.op == "window":
-                shared = row[O_A] >= 0 and row[O_GROUP_STEP] == 0
-                distinct = events if shared else 0
-                row[O_SLOT_CAPACITY] = _capacity(distinct)
-                row[O_SLOTS] = self._grown(f"slots{index}", 4 * int(row[O_SLOT_CAPACITY]))
+            row = self.table[self._first + index]
+            group = self._groups[_group(operation)]
+            events, step = log_events[operation.behavior], steps[self.column_index["now"]]
+            row[O_GROUP_OFFSETS : O_GROUP_POSITIONS + 1] = self.table[group, O_GROUP_OFFSETS : O_GROUP_POSITIONS + 1]
+            row[O_GROUP_STEP] = step
+            capacity = min(events, rows * operation.output.length)
+            if op == "window":
+                distinct = events if inputs and step == 0 else 0
+                slots = _capacity(distinct)
+                row[O_SLOT_CAPACITY] = slots
+                row[O_SLOTS] = self._grown(f"slots{index}", 4 * slots)
                 row[O_DISTINCT] = self._grown(f"distinct{index}", 16 * distinct)
                 row[O_COUNTS] = self._grown(f"counts{index}", 8 * (distinct + 1) * (len(operation.windows_ms) + 1))
         if capacity > _MAX_IDS:
             raise FeatureError(operation.output.feature, f"a batch gives {capacity} ids", "use smaller batches")
-        return (rows, 0, rows * output.width) if output.kind == "dense" else (rows, capacity, 0)
+        return capacity
 
-    def _size_combo(self, index: int, row: Any, inputs: list[pa.Array], rows: int) -> int:
+    def _size_combo(self, index: int, inputs: list[pa.Array], rows: int) -> int:
+        row = self.table[self._first + index]
         lists = [array for array in inputs if pa.types.is_list(array.type)]
         values = sum(element_count(array) for array in lists) + len(inputs)
         row[O_SPANS] = self._grown(f"spans{index}", 24 * len(inputs) + 16 * values)
@@ -296,28 +305,34 @@ class Program:
         counting[0, O_KIND] = OP_COUNT
         return int(run_program(counting, self.columns))
 
-    def _allocate(self, sizes: list[tuple[int, int, int]]) -> list[tuple[int, Any, Any, Any]]:
+    def _allocate(self, rows: list[int], capacities: list[int]) -> list[tuple[Any, Any, Any]]:
         """Carves all outputs out of one fresh block and writes their addresses to the table."""
-        total = sum(8 * ids + 4 * floats + 4 * (rows + 1) + 24 for rows, ids, floats in sizes)
-        block, at = np.empty(total, np.uint8), 0
-        base = int(block.ctypes.data)
-        made: list[tuple[int, Any, Any, Any]] = []
-        for index, (rows, capacity, floats) in enumerate(sizes):
-            row, output = self.table[self._first + index], self.plan.outputs[index]
+        places, at = [], 0
+        for output, count, capacity in zip(self.plan.outputs, rows, capacities, strict=True):
+            first = at
             if output.kind == "dense":
-                row[O_VALUES] = base + at
-                values = block[at : at + 4 * floats].view(np.float32).reshape(rows, output.width)
-                made.append((rows, None, None, values))
-                at += (4 * floats + 7) & ~7
-                continue
-            row[O_IDS] = base + at
-            ids = block[at : at + 8 * capacity].view(np.int64)
-            at += 8 * capacity
-            row[O_OFFSETS] = base + at
-            offsets = block[at : at + 4 * (rows + 1)].view(np.int32)
-            at += (4 * (rows + 1) + 7) & ~7
-            made.append((rows, ids, offsets, None))
+                at += (4 * count * output.width + 7) & ~7
+                places.append((first, first, first))
+            else:
+                at += 8 * capacity
+                places.append((first, at, at))
+                at += (4 * (count + 1) + 7) & ~7
+        block = np.empty(at + 8, np.uint8)
+        self.table[self._first :, O_IDS : O_VALUES + 1] = np.array(places, np.int64) + block.ctypes.data
+        made: list[tuple[Any, Any, Any]] = []
+        for output, count, capacity, (ids, offsets, _) in zip(self.plan.outputs, rows, capacities, places, strict=True):
+            if output.kind == "dense":
+                values = np.frombuffer(block, np.float32, count * output.width, ids)
+                made.append((None, None, values.reshape(count, output.width)))
+            else:
+                held = np.frombuffer(block, np.int64, capacity, ids), np.frombuffer(block, np.int32, count + 1, offsets)
+                made.append((*held, None))
         return made
+
+
+def _group(operation: Operation) -> tuple[str, tuple[str, ...]]:
+    """Returns what decides which events an operation sees."""
+    return operation.behavior, tuple(sorted(operation.actions))
 
 
 def _capacity(entries: int) -> int:
