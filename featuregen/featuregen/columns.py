@@ -6,23 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 from featuregen.errors import FeatureError
-from featuregen.layout import (
-    C_CHILD_BIT,
-    C_CHILD_VALID,
-    C_DATA,
-    C_ITEMS,
-    C_ITEMS_BIT,
-    C_ITEMS_VALID,
-    C_KIND,
-    C_LIST,
-    C_STEP,
-    C_TEXT,
-    C_VALID,
-    C_VALID_BIT,
-    KIND_FLOAT,
-    KIND_INT,
-    KIND_TEXT,
-)
+from featuregen.layout import KIND_FLOAT, KIND_INT, KIND_TEXT
 from featuregen.plan import Input
 from featuregen.schema import arrow_type
 
@@ -105,31 +89,39 @@ def _address(buffer: pa.Buffer | None) -> int:
     return 0 if buffer is None or buffer.size == 0 else int(buffer.address)
 
 
-def describe(array: pa.Array, step: int, row: "np.ndarray[tuple[int], np.dtype[np.int64]]") -> None:
-    """Fills one row of the column table with an array's addresses; the array must stay alive while they are used."""
-    row[:] = 0
-    row[C_STEP] = step
-    row[C_VALID] = _address(array.buffers()[0]) if array.null_count else 0
-    row[C_VALID_BIT] = array.offset
+def shape_of(column: Input) -> tuple[str, int]:
+    """Returns ("plain" | "list" | "map", kind of the elements), which an input's type decides once."""
+    kind = arrow_type(column)
+    if pa.types.is_map(kind):
+        return "map", KIND_TEXT
+    nesting, value = ("list", kind.value_type) if pa.types.is_list(kind) else ("plain", kind)
+    if pa.types.is_string(value):
+        return nesting, KIND_TEXT
+    return nesting, KIND_FLOAT if pa.types.is_floating(value) else KIND_INT
+
+
+def describe(array: pa.Array, step: int, shape: tuple[str, int]) -> tuple[int, ...]:
+    """Returns an array's row of the column table; the array must stay alive while its addresses are used."""
+    nesting, kind = shape
+    buffers = array.buffers()
+    valid, bit = _address(buffers[0]) if array.null_count else 0, array.offset
+    offsets = items = items_valid = items_bit = 0
     values = array
-    if pa.types.is_map(array.type):
-        row[C_LIST] = _address(array.buffers()[1]) + 4 * array.offset
-        entries = array.values
-        values, items = entries.field(0), entries.field(1)
-        buffers = items.buffers()
-        row[C_ITEMS] = _address(buffers[1]) + 8 * items.offset
-        row[C_ITEMS_VALID] = _address(buffers[0]) if items.null_count else 0
-        row[C_ITEMS_BIT] = items.offset
-    elif pa.types.is_list(array.type):
-        row[C_LIST] = _address(array.buffers()[1]) + 4 * array.offset
+    if nesting != "plain":
+        offsets = _address(buffers[1]) + 4 * bit
         values = array.values
-    buffers = values.buffers()
-    row[C_CHILD_VALID] = _address(buffers[0]) if values.null_count else 0
-    row[C_CHILD_BIT] = values.offset
-    if pa.types.is_string(values.type):
-        row[C_KIND] = KIND_TEXT
-        row[C_TEXT] = _address(buffers[1]) + 4 * values.offset
-        row[C_DATA] = _address(buffers[2])
-    else:
-        row[C_KIND] = KIND_FLOAT if pa.types.is_floating(values.type) else KIND_INT
-        row[C_DATA] = _address(buffers[1]) + 8 * values.offset
+        if nesting == "map":
+            entries = values
+            values, numbers = entries.field(0), entries.field(1)
+            held = numbers.buffers()
+            items_bit = numbers.offset
+            items = _address(held[1]) + 8 * items_bit
+            items_valid = _address(held[0]) if numbers.null_count else 0
+        buffers = values.buffers()
+    child_bit = values.offset
+    child_valid = _address(buffers[0]) if values.null_count else 0
+    data, texts = _address(buffers[1]) + 8 * child_bit, 0
+    if kind == KIND_TEXT:
+        data, texts = _address(buffers[2]), _address(buffers[1]) + 4 * child_bit
+    # The order of featuregen.layout: C_KIND, C_STEP, C_VALID, C_VALID_BIT, C_LIST, C_DATA, C_TEXT, C_CHILD_VALID, ...
+    return kind, step, valid, bit, offsets, data, texts, child_valid, child_bit, items, items_valid, items_bit

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from featuregen.columns import describe, element_count, text_bytes
+from featuregen.columns import describe, element_count, shape_of, text_bytes
 from featuregen.errors import FeatureError
 from featuregen.hash64 import farm64
 from featuregen.kernels import run_program
@@ -125,6 +125,7 @@ class Program:
             if operation.behavior:
                 self._groups.setdefault(_group(operation), len(self._groups))
         self._first = len(self._groups)
+        self._shapes = [shape_of(column) for column in plan.inputs]
         self._logs = {name: self.column_index[f"behavior.{name}.ts"] for name in plan.behaviors}
         self._inputs = [[self.column_index[column] for column in o.columns] for o in plan.operations]
         self._user_side = np.array([output.side == "user" for output in plan.outputs])
@@ -223,8 +224,9 @@ class Program:
             rows: number of rows.
             user_rows: number of rows of user-side outputs: `rows`, or 1.
         """
-        for index, array in enumerate(arrays):
-            describe(array, steps[index], self.columns[index])
+        self.columns[:] = [
+            describe(array, step, shape) for array, step, shape in zip(arrays, steps, self._shapes, strict=True)
+        ]
         events = {name: element_count(arrays[index]) for name, index in self._logs.items()}
         self.table[: self._first, O_ROWS] = user_rows
         counts = np.where(self._user_side, user_rows, rows)
