@@ -118,6 +118,20 @@ class Inbox:
         return self._body[:length]
 
 
+def tune(sock: socket.socket) -> None:
+    """Options of both ends: no delay of small frames, and a peer whose machine is gone is noticed within a minute."""
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in (
+        ("TCP_USER_TIMEOUT", 60_000),
+        ("TCP_KEEPIDLE", 20),
+        ("TCP_KEEPINTVL", 10),
+        ("TCP_KEEPCNT", 4),
+    ):
+        if hasattr(socket, option):
+            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
+
+
 def receive_exactly(sock: socket.socket, view: memoryview) -> None:
     """Fills `view` from the socket.
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from kuberec_runtime.table.initial import F32
 from kuberec_runtime.wire import messages
 from kuberec_runtime.wire.errors import FrameError, ShardLost, WireError, WireRefused
-from kuberec_runtime.wire.frames import BODY_LIMIT, Buffer, Inbox, Kind, send_frame
+from kuberec_runtime.wire.frames import BODY_LIMIT, Buffer, Inbox, Kind, send_frame, tune
 from kuberec_runtime.wire.messages import Hello
 
 Parts = Sequence[Buffer]
@@ -98,10 +98,11 @@ class Link:
             self._send(Kind.PULL, parts)
 
     def _send(self, kind: Kind, parts: Parts) -> None:
+        sock = self._sock
         try:
-            send_frame(self._sock, kind, parts)
+            send_frame(sock, kind, parts)
         except OSError as error:
-            self._mend(self._generation, error)
+            self._mend(self._generation, sock, error)
 
     # -- waiting --------------------------------------------------------------------------------------------------
 
@@ -151,7 +152,7 @@ class Link:
         except TimeoutError:
             raise self._fail(ShardLost(self.shard, self.address, f"no answer in {self._patience.answer:g} s")) from None
         except OSError as error:
-            self._mend(generation, error)
+            self._mend(generation, sock, error)
             return
         except FrameError as error:
             raise self._fail(error) from error
@@ -186,9 +187,9 @@ class Link:
 
     # -- connecting -----------------------------------------------------------------------------------------------
 
-    def _mend(self, generation: int, cause: OSError) -> None:
+    def _mend(self, generation: int, broken: socket.socket, cause: OSError) -> None:
         """Reconnects, unless someone else did, and sends again all that is kept and the pull that waits."""
-        _hang_up(self._sock)
+        _hang_up(broken)  # whoever else uses it wakes up
         with self._sending:
             self._check()
             deadline = time.monotonic() + self._patience.reconnect
@@ -233,8 +234,7 @@ class Link:
     def _connect(self) -> socket.socket:
         sock = socket.create_connection(self.address, self._patience.connect)
         try:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            tune(sock)
             send_frame(sock, Kind.HELLO, messages.pack_hello(self._hello))
             inbox = Inbox()
             header = inbox.header(sock, 1 << 16)

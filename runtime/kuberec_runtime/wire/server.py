@@ -20,7 +20,7 @@ from kuberec_runtime.table.initial import F32
 from kuberec_runtime.table.table import Consumer
 from kuberec_runtime.wire import messages
 from kuberec_runtime.wire.errors import FrameError, WireRefused
-from kuberec_runtime.wire.frames import BODY_LIMIT, HELLO_LIMIT, Inbox, Kind, part, send_frame
+from kuberec_runtime.wire.frames import BODY_LIMIT, HELLO_LIMIT, Inbox, Kind, part, send_frame, tune
 from kuberec_runtime.wire.shardconfig import Cut, DedupeMark, ShardConfig
 from kuberec_runtime.wire.shardstate import Session, ShardState, Superseded
 
@@ -206,8 +206,7 @@ class Shard:
 
     def _welcome(self, sock: socket.socket, inbox: Inbox) -> Session:
         """Checks token, digest and topology, in this order: a stranger learns nothing but that the token is wrong."""
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        tune(sock)
         sock.settimeout(HELLO_TIMEOUT_S)
         header = inbox.header(sock, HELLO_LIMIT)
         if header.kind is not Kind.HELLO:

@@ -10,7 +10,9 @@ Invariants, which together make a cut exact:
    current incarnation has marked and none is applying: it holds all that was pushed before the marks, nothing else,
    and the memory of (2) as of that moment.
 4. *Closed epochs never reopen*: an epoch is closed by being taken or aborted. Its later marks return at once.
-5. *Nothing is forgotten*: dirty marks are cleared only by a take that succeeded; a take that fails midway, and
+5. *Whole or broken*: a push that fails halfway (no memory for a new row) breaks the shard: nothing more is pulled,
+   pushed or cut, as the same push sent again would count twice. The attempt goes on from its last commit.
+6. *Nothing is forgotten*: dirty marks are cleared only by a take that succeeded; a take that fails midway, and
    `redirty` after a failed write, set them again. Rows set twice in two cuts are harmless, as a cut holds values.
 
 Locks, always taken in this order: a worker's lock, the barrier's, a table's or the dense weights'.
@@ -19,6 +21,7 @@ Locks, always taken in this order: a worker's lock, the barrier's, a table's or 
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -79,6 +82,7 @@ class ShardState:
         self._applied: dict[int, int] = {}
         self._count = threading.Lock()
         self._over = False
+        self._broken: str | None = None
         self.pushes = self.duplicates = self.cuts = self.aborted = 0
         foreign_key(np.zeros(1, np.int64), 0, 1)  # compiled before the shard says it is ready
 
@@ -125,8 +129,13 @@ class ShardState:
         Raises:
             FrameError: no table of that width, or a key that is negative or another shard's.
         """
+        self._refuse_if_broken()
         self._check(width, keys)
         self.tables[width].pull(keys, out=out)
+
+    def _refuse_if_broken(self) -> None:
+        if self._broken is not None:
+            raise WireRefused(self._broken)
 
     def push(self, session: Session, push: Push) -> bool:
         """Applies a push unless it was applied before; returns whether it was.
@@ -151,11 +160,16 @@ class ShardState:
                 with self._count:
                     self.duplicates += 1
                 return False
+            self._refuse_if_broken()
             now = int(time.time())
-            for width, keys in push.keys.items():
-                self.tables[width].push(keys, push.grads[width], now=now)
-            if push.dense.size:
-                self.dense.apply(push.dense)
+            try:
+                for width, keys in push.keys.items():
+                    self.tables[width].push(keys, push.grads[width], now=now)
+                if push.dense.size:
+                    self.dense.apply(push.dense)
+            except BaseException as error:
+                self._broken = f"shard {self.config.index} is broken, push {push.sequence} failed halfway: {error}"
+                raise WireRefused(self._broken) from error
             with self._count:
                 for partition, samples in push.applied.items():
                     self._applied[partition] = self._applied.get(partition, 0) + samples
@@ -218,6 +232,8 @@ class ShardState:
                 self._close(epoch, taken=False)
                 raise CutTimeout(epoch, missing, timeout_s)
             try:
+                if self._broken is not None:
+                    raise CutAborted(self._broken)
                 cut = self._copy(epoch, consumer, full)
             except BaseException:
                 self._close(epoch, taken=False)
@@ -311,26 +327,30 @@ class ShardState:
                 keys, raw = keys[mine], raw[mine]
             tables[width].restore(keys, raw)
             taken += keys.size
-        for slot in self._workers:
-            with slot.lock:
+        with ExitStack() as everyone:
+            # All at once, so that no worker comes back between the end of its session and the new tables.
+            for slot in self._workers:
+                everyone.enter_context(slot.lock)
+            for slot in self._workers:
                 if slot.session is not None:
                     slot.session.close()
                     slot.session = None
                     slot.incarnation += 1
                 slot.sequence, slot.watermark = -1, 0
-        if dedupe is not None:
-            for worker, mark in dedupe.items():
+            for worker, mark in (dedupe or {}).items():
                 if worker < len(self._workers) and mark.incarnation >= self._workers[worker].incarnation:
                     self._workers[worker].incarnation = mark.incarnation
                     self._workers[worker].sequence = mark.sequence
-        with self._barrier, self._count:
+            everyone.enter_context(self._barrier)
+            everyone.enter_context(self._count)
             self.tables = tables
+            self._broken = None
             self._applied = dict(applied)
             self._marks.clear()
             self._closed_epoch = max(self._closed_epoch, epoch)
+            if dense is not None:
+                self.dense.restore(dense)
             self._barrier.notify_all()
-        if dense is not None:
-            self.dense.restore(dense)
         return taken
 
     def applied(self) -> dict[int, int]:

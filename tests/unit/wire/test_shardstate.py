@@ -66,6 +66,29 @@ def test_a_push_with_a_bad_key_changes_nothing(keys: list[int]) -> None:
     assert state.applied() == {} and len(state.tables[2]) == 0
 
 
+def test_a_push_that_fails_halfway_breaks_the_shard_rather_than_count_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    state = ShardState(config(widths=(2, 3)))
+    session = state.enter(0, 0)
+    push = ones(0, [1])
+    push.keys[3], push.grads[3] = np.array([1]), np.ones((1, 3), np.float32)
+
+    def full(*_: object, **__: object) -> None:
+        raise MemoryError("no room")
+
+    monkeypatch.setattr(state.tables[3], "push", full)
+    for _ in range(2):
+        with pytest.raises(WireRefused, match="broken, push 0 failed halfway: no room"):
+            state.push(session, push)
+    with pytest.raises(WireRefused, match="broken"):
+        state.pull_into(2, np.array([1]), np.empty((1, 2), np.float32))
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(state.mark, session, 0)
+        with pytest.raises(CutAborted, match="broken"):
+            state.await_cut(0, "checkpoint", False, LONG)
+    state.restore([], None, {})
+    assert state.push(state.enter(0, 1), ones(0, [1]))
+
+
 def test_rows_of_another_shard_and_unknown_widths_are_refused() -> None:
     state = ShardState(config(index=1, shards=2))
     session = state.enter(0, 0)
