@@ -217,7 +217,9 @@ def import_image(folders: NodeFolders, name: str) -> None:
     wanted = [blob for blob in _blobs(layout, manifest["digest"]) if blob not in held]
     size = sum(_blob(layout, blob).stat().st_size for blob in wanted)
     manifest["annotations"] = {"io.containerd.image.name": name, "org.opencontainers.image.ref.name": "dev"}
-    with step(f"importing {name} ({size / 1e6:,.0f} MB new)", "up to a minute the first time"):
+    for stale in layout.parent.glob("*.tar"):  # of an import that was killed
+        stale.unlink()
+    with step(f"importing {name} ({size / 1e6:,.0f} MB new)", "gigabytes take a minute or two, the first time"):
         with tempfile.NamedTemporaryFile(dir=layout.parent, suffix=".tar") as archive:
             _write_archive(Path(archive.name), layout, {**index, "manifests": [manifest]}, wanted)
             toolchain.logged([*ctr, "images", "import", archive.name], "import")
