@@ -1,7 +1,7 @@
 """`make demo`: starts Kafka and Redis of its own, trains examples/feed.yaml from a synthetic stream, serves, measures.
 
 Prints one JSON object as its last line. Exit code 0 only if everything worked and the AUC came close to the best
-possible one. `KEEP=1` leaves the line running until Ctrl-C.
+possible one. `KEEP=1` leaves the line running until Ctrl-C; `DEMO_PICTURE=file.svg` draws the last screen.
 """
 
 import json
@@ -95,7 +95,7 @@ class Demo:
         training.start()  # its imports take seconds: they may pass while samples are written
         watcher = Watcher(training, board, self._samples)
         self._cleanup.callback(watcher.close)
-        board.next(f"Kafka {kafka.bootstrap}, Redis {redis.url}")
+        board.next(f"at {kafka.bootstrap} and {redis.url.removeprefix('redis://')}")
         store = StoreSink(world, FeatureStore(redis.url))
         stream = self._backfill(sink, store)
         self._train(watcher)
@@ -263,6 +263,8 @@ def main() -> int:
             if not keep:
                 _stop(cleanup)
             board.done()
+        if picture := os.environ.get("DEMO_PICTURE"):
+            board.save_picture(Path(picture))
         console.print(summary(demo.result, board.seconds))
         if keep:
             console.print(talk, markup=False, highlight=False, soft_wrap=True)

@@ -1,8 +1,10 @@
 """What the demo shows while it runs: stages with check marks and the figures that matter, or plain lines in a log."""
 
+import io
 import time
 from collections import deque
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -15,6 +17,7 @@ from kuberec_api.training import RecTrainingStatus
 
 BARS = "▁▂▃▄▅▆▇█"
 PLAIN_SECONDS = 2.0
+WIDTH = 100
 
 
 @dataclass
@@ -116,6 +119,12 @@ class Board:
             self._spoke = time.monotonic()
             self._say("    " + "  ".join(f"{name} {value}" for name, value in self._rows() if value != "-"))
 
+    def save_picture(self, path: Path) -> None:
+        """Writes what the terminal shows now as an SVG, for a README."""
+        console = Console(record=True, width=WIDTH, file=io.StringIO(), force_terminal=True)
+        console.print(self._draw())
+        console.save_svg(str(path), title="make demo")
+
     def _say(self, line: str) -> None:
         if self._live is None:
             self._console.print(line, markup=False, highlight=False, soft_wrap=True)
@@ -156,7 +165,7 @@ class Board:
             if name == "auc" and len(self.figures.history) > 1:
                 figures.add_row("", Text(sparkline(list(self.figures.history), self.figures.oracle), style="green"))
         title = f"[bold]KubeRec[/]  {self.seconds:.0f} s"
-        return Panel(Group(stages, "", figures), title=title, title_align="left", border_style="cyan", width=100)
+        return Panel(Group(stages, "", figures), title=title, title_align="left", border_style="cyan", width=WIDTH)
 
 
 def sparkline(values: list[float], top: float | None) -> str:

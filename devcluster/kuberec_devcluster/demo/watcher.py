@@ -9,8 +9,8 @@ from kuberec_devcluster.demo.board import Board
 from kuberec_runtime.local.supervisor import TrainingFailedError, TrainingProcess
 
 LOOK_SECONDS = 0.2
-START_SECONDS = 180.0
-STALL_SECONDS = 60.0
+START_SECONDS = 300.0
+STALL_SECONDS = 90.0
 
 
 @dataclass(frozen=True)
