@@ -1,5 +1,6 @@
 """The plan: sides, tables, inputs, and a digest that changes exactly when the computed bits may change."""
 
+import json
 import subprocess
 import sys
 from typing import Any
@@ -155,6 +156,11 @@ def test_a_difference_between_plans_is_explained_feature_by_feature() -> None:
     assert explain_difference(old.canonical, plan_of(SOURCES, FEATURES[::-1]).canonical) == [
         "features: their order changed"
     ]
+
+
+def test_a_canonical_plan_survives_json_so_that_it_can_be_stored_beside_a_checkpoint() -> None:
+    canonical = plan_of(SOURCES, FEATURES).canonical
+    assert json.loads(json.dumps(canonical)) == canonical
 
 
 def test_the_compiler_needs_neither_numpy_nor_pyarrow_nor_numba() -> None:
