@@ -152,6 +152,7 @@ class Gatherer:
 
     def _batch(self, request: RankRequest, values: list[tuple[Any, ...]]) -> pa.RecordBatch:
         arrays = []
+        fields = dict(zip(self._items.fields, zip(*values, strict=True), strict=True)) if values else {}
         for needed in self._columns:
             given = request.columns.get(needed.name)
             kind = arrow_type(needed)
@@ -159,7 +160,7 @@ class Gatherer:
             if given is not None:
                 arrays.append(given)
             elif source == "item":
-                arrays.append(column(values, self._items.fields.index(name), kind))
+                arrays.append(column(fields.get(name, ()), kind))
             else:
                 arrays.append(pa.array([request.context.get(name)] * request.count, kind))
         if not arrays:

@@ -56,21 +56,22 @@ class ItemCache:
         self._turn_if_due()
         fresh, old = self._fresh, self._old
         found = [fresh.get(key) for key in keys]
-        absent = [i for i, values in enumerate(found) if values is None]
+        if None not in found:
+            return found, []  # type: ignore[return-value]
         unread: list[int] = []
-        for i in absent:
-            values = old.get(keys[i])
+        for i, values in enumerate(found):
             if values is None:
-                unread.append(i)
-            else:
-                found[i] = values
-                self._due.add(keys[i])
-        nothing: Values = (None,) * len(self.fields)
+                found[i] = old.get(keys[i])
+                if found[i] is None:
+                    unread.append(i)
+                else:
+                    self._due.add(keys[i])
         if unread:
             read = self._read(list(dict.fromkeys(keys[i] for i in unread)))
             for i in unread:
                 found[i] = read.get(keys[i])
         unknown = list(dict.fromkeys(keys[i] for i in unread if found[i] is None))
+        nothing: Values = (None,) * len(self.fields)
         return [nothing if values is None else values for values in found], unknown
 
     def refresh(self) -> None:
@@ -111,9 +112,8 @@ class ItemCache:
                 self._turned_at = self._clock()
 
 
-def column(rows: Sequence[Values], index: int, kind: pa.DataType) -> pa.Array:
+def column(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
     """One field of looked-up items as an Arrow array; a value of another type in the store becomes missing."""
-    values = [row[index] for row in rows]
     try:
         return pa.array(values, kind)
     except (pa.ArrowInvalid, pa.ArrowTypeError):

@@ -164,7 +164,12 @@ def _checked(raw: Mapping[str, Any], items: tuple[dict[str, pa.Array], int], sid
         else:
             context[name] = _value(value, flat, kind)
     key = f"item.{sides.item_key}"
-    keys = columns[key].to_pylist() if key in columns else None
+    given = raw.get("items")
+    keys: list[str] | None
+    if key in columns and isinstance(given, list) and given and isinstance(given[0], str):
+        keys = given
+    else:
+        keys = columns[key].to_pylist() if key in columns else None
     if keys is not None and None in keys:
         raise BadInput(key, "a string for each candidate", f"null at position {keys.index(None)}")
     now = raw.get("now")
