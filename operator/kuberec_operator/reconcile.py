@@ -126,8 +126,8 @@ class Reconciler:
             return None
         world = await self._training_world(training)
         decision = training_plan.plan(training, world, self._clock(), self._runtime)
-        if await self._carry_out(TRAINING, body, decision):
-            await self._wake_servings(key)
+        await self._carry_out(TRAINING, body, decision)
+        await self._wake_servings(key)  # the driver's first publication is no change that this operator wrote
         return decision.requeue_after_s
 
     async def _serving(self, key: Key) -> float | None:

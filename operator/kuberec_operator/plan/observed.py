@@ -148,7 +148,9 @@ class ServiceView:
             ready=held.get("Ready", {}).get("status") == "True",
             upgrading=held.get("UpgradeInProgress", {}).get("status") == "True",
             endpoints=int(status.get("numServeEndpoints") or 0),
-            message=_application_message(active) or _application_message(pending),
+            message=_application_message(active)
+            or _application_message(pending)
+            or str(held.get("Ready", {}).get("message", "")),
         )
 
 

@@ -17,6 +17,7 @@ from kuberec_operator.settings import RuntimeSettings
 
 READY, PROGRESSING, STALE = "Ready", "Progressing", "Stale"
 POLL_S = 5.0
+REFRESH_S = 10.0  # for version and freshness, which no event tells
 REFERENCE_RETRY_S = 30.0
 
 
@@ -113,7 +114,7 @@ def _mirror(
         _status(serving, verdicts, now, facts),
         apply=apply,
         events=notes,
-        requeue_after_s=None if settled else POLL_S,
+        requeue_after_s=REFRESH_S if settled else POLL_S,
     )
 
 
