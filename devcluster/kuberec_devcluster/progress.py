@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 console = Console(file=sys.stderr, highlight=False, soft_wrap=True)
@@ -17,7 +18,7 @@ console = Console(file=sys.stderr, highlight=False, soft_wrap=True)
 
 def say(text: str) -> None:
     """Prints one line of progress."""
-    console.print(f"[bold cyan]==>[/] {text}" if console.is_terminal else f"==> {text}", markup=console.is_terminal)
+    console.print(f"[bold cyan]==>[/] {escape(text)}" if console.is_terminal else f"==> {text}", markup=console.is_terminal)
 
 
 @contextmanager
@@ -37,6 +38,6 @@ def step(title: str, usually: str = "") -> Iterator[None]:
         return
     columns = SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
     with Progress(*columns, console=console, transient=True) as bar:
-        bar.add_task(f"{title}[dim]{expected}[/]", total=None)
+        bar.add_task(f"{escape(title)}[dim]{expected}[/]", total=None)
         yield
-    console.print(f"[green]✓[/] {title} [dim]{time.monotonic() - started:.1f} s[/]")
+    console.print(f"[green]✓[/] {escape(title)} [dim]{time.monotonic() - started:.1f} s[/]")
