@@ -1,6 +1,7 @@
 """Arrow arrays to rows of the column table: types are checked here, once for each batch, and nothing is copied."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -9,6 +10,7 @@ from featuregen.errors import FeatureError
 from featuregen.layout import KIND_FLOAT, KIND_INT, KIND_TEXT
 from featuregen.plan import Input
 from featuregen.schema import arrow_type
+from featuregen.spec import FieldType
 
 
 def to_array(column: Input, value: pa.ChunkedArray | pa.Array) -> pa.Array:
@@ -31,7 +33,7 @@ def to_array(column: Input, value: pa.ChunkedArray | pa.Array) -> pa.Array:
         raise FeatureError(None, problem, str(error)) from None
 
 
-def from_values(columns: Sequence[Input], struct: pa.StructType, values: Mapping[str, object]) -> list[pa.Array]:
+def from_values(columns: Sequence[Input], struct: pa.StructType, values: Mapping[str, Any]) -> list[pa.Array]:
     """Returns an array of one row for each column from the Python values of a request; maps are dicts.
 
     All at once as one struct, which costs half of one call per column.
@@ -39,7 +41,11 @@ def from_values(columns: Sequence[Input], struct: pa.StructType, values: Mapping
     Raises:
         FeatureError: if a value is not of the input's type.
     """
-    given = {name: list(value.items()) if isinstance(value, Mapping) else value for name, value in values.items()}
+    given = {}
+    for column in columns:
+        value = values[column.name]
+        is_map = column.type is FieldType.STRING_FLOAT_MAP and isinstance(value, Mapping)
+        given[column.name] = list(value.items()) if is_map else value
     try:
         row = pa.array([given], struct)
     except _NOT_OF_TYPE:
@@ -76,12 +82,12 @@ def element_count(array: pa.Array) -> int:
     return int(offsets[array.offset + len(array)]) - int(offsets[array.offset])
 
 
-def text_bytes(array: pa.Array) -> int:
+def text_bytes(array: pa.Array, shape: tuple[str, int]) -> int:
     """Returns an upper bound of the bytes of one row's texts."""
-    values = array.values if pa.types.is_list(array.type) else array
-    if not pa.types.is_string(values.type) or len(values) == 0:
+    nesting, kind = shape
+    if kind != KIND_TEXT:
         return 0
-    data = values.buffers()[2]
+    data = (array.values if nesting == "list" else array).buffers()[2]
     return 0 if data is None else int(data.size)
 
 

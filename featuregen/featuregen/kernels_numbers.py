@@ -52,11 +52,9 @@ from featuregen.layout import (
 
 
 @jit
-def _rescale(op: Any, x: float) -> float:
-    kind = op[O_RESCALE]
+def _rescale(kind: int, a: float, b: float, x: float) -> float:
     if kind == RESCALE_NONE:
         return x
-    a, b = load_f64(op[O_NUMBERS]), load_f64(op[O_NUMBERS] + 8)
     if kind == RESCALE_LOG10:
         return math.log10(x) if x > a else b
     if kind == RESCALE_ZSCORE:
@@ -65,12 +63,12 @@ def _rescale(op: Any, x: float) -> float:
 
 
 @jit
-def _bucket(op: Any, x: float) -> int:
+def _bucket(bounds: int, count: int, x: float) -> int:
     """Number of boundaries <= x."""
-    low, high = 0, op[O_BOUND_COUNT]
+    low, high = 0, count
     while low < high:
         middle = (low + high) >> 1
-        if load_f64(op[O_BOUNDS] + 8 * middle) <= x:
+        if load_f64(bounds + 8 * middle) <= x:
             low = middle + 1
         else:
             high = middle
@@ -78,34 +76,38 @@ def _bucket(op: Any, x: float) -> int:
 
 
 @jit
-def _write_number(op: Any, row: int, total: int, known: bool, x: float) -> int:
-    """Rescales or takes the default, then writes a float32 or a bucket; returns the new number of ids."""
-    x = _rescale(op, x) if known else load_f64(op[O_NUMBERS] + 16)
-    if op[O_BOUND_COUNT] < 0:
-        store_f32(op[O_VALUES] + 4 * row, np.float32(x))
-        return 0
-    if known or op[O_HAS_DEFAULT] == 1:
-        store_i64(op[O_IDS] + 8 * total, _bucket(op, x))
+def _write_bucket(bounds: int, count: int, ids: int, offsets: int, row: int, total: int, known: bool, x: float) -> int:
+    """Writes the bucket of a known number; returns the new number of ids."""
+    if known:
+        store_i64(ids + 8 * total, _bucket(bounds, count, x))
         total += 1
-    store_i32(op[O_OFFSETS] + 4 * row + 4, total)
+    store_i32(offsets + 4 * row + 4, total)
     return total
 
 
 @jit
 def run_raw(op: Any, columns: Any) -> None:
-    """A number column."""
+    """A number column: rescaled, or the default as it is; then a float32 or a bucket."""
     column, total = columns[op[O_A]], 0
-    if op[O_BOUND_COUNT] >= 0:
-        store_i32(op[O_OFFSETS], 0)
+    step, bitmap, bit, data = column[C_STEP], column[C_VALID], column[C_VALID_BIT], column[C_DATA]
+    whole = column[C_KIND] == KIND_INT
+    kind, a, b = op[O_RESCALE], load_f64(op[O_NUMBERS]), load_f64(op[O_NUMBERS] + 8)
+    default, has_default = load_f64(op[O_NUMBERS] + 16), op[O_HAS_DEFAULT] == 1
+    bounds, count, ids, offsets, values = op[O_BOUNDS], op[O_BOUND_COUNT], op[O_IDS], op[O_OFFSETS], op[O_VALUES]
+    if count >= 0:
+        store_i32(offsets, 0)
     for row in range(op[O_ROWS]):
-        at = row * column[C_STEP]
-        known, x = is_valid(column[C_VALID], column[C_VALID_BIT] + at), 0.0
+        at, x = row * step, default
+        known = is_valid(bitmap, bit + at)
         if known:
-            if column[C_KIND] == KIND_INT:
-                x = float(load_i64(column[C_DATA] + 8 * at))
-            else:
-                x = load_f64(column[C_DATA] + 8 * at)
-        total = _write_number(op, row, total, known and not math.isnan(x), x)
+            given = float(load_i64(data + 8 * at)) if whole else load_f64(data + 8 * at)
+            known = not math.isnan(given)
+            if known:
+                x = _rescale(kind, a, b, given)
+        if count < 0:
+            store_f32(values + 4 * row, np.float32(x))
+        else:
+            total = _write_bucket(bounds, count, ids, offsets, row, total, known or has_default, x)
 
 
 @jit
@@ -142,6 +144,7 @@ def _find_entry(column: Any, first: int, last: int, text: int, size: int) -> int
 def run_lookup(op: Any, columns: Any) -> None:
     """The numbers that a map has under the keys of another column, combined."""
     table, keys, combiner, total = columns[op[O_A]], columns[op[O_B]], op[O_COMBINER], 0
+    low, high, default = load_f64(op[O_NUMBERS]), load_f64(op[O_NUMBERS] + 8), load_f64(op[O_NUMBERS] + 16)
     first, last = span(table, 0)
     indexed = table[C_STEP] == 0 and op[O_SLOT_CAPACITY] > 0
     if indexed:
@@ -179,4 +182,10 @@ def run_lookup(op: Any, columns: Any) -> None:
             x = x / count
         elif combiner == 4:
             x = float(count)
-        total = _write_number(op, row, total, count > 0, x)
+        known = count > 0
+        x = _rescale(op[O_RESCALE], low, high, x) if known else default
+        if op[O_BOUND_COUNT] < 0:
+            store_f32(op[O_VALUES] + 4 * row, np.float32(x))
+        else:
+            known = known or op[O_HAS_DEFAULT] == 1
+            total = _write_bucket(op[O_BOUNDS], op[O_BOUND_COUNT], op[O_IDS], op[O_OFFSETS], row, total, known, x)

@@ -119,13 +119,14 @@ class Program:
         self.plan = plan
         self.column_index = {column.name: index for index, column in enumerate(plan.inputs)}
         self._alive: list[Any] = []
-        self._scratch: dict[str, Any] = {}
+        self._scratch: dict[str, tuple[int, int, Any]] = {}  # size, address, buffer
         self._groups: dict[tuple[str, tuple[str, ...]], int] = {}
         for operation in plan.operations:
             if operation.behavior:
                 self._groups.setdefault(_group(operation), len(self._groups))
         self._first = len(self._groups)
         self._shapes = [shape_of(column) for column in plan.inputs]
+        self._is_list = [nesting == "list" for nesting, _ in self._shapes]
         self._logs = {name: self.column_index[f"behavior.{name}.ts"] for name in plan.behaviors}
         self._inputs = [[self.column_index[column] for column in o.columns] for o in plan.operations]
         self._user_side = np.array([output.side == "user" for output in plan.outputs])
@@ -146,9 +147,10 @@ class Program:
     def _grown(self, name: str, size: int) -> int:
         """Returns the address of a scratch buffer of at least `size` bytes that later calls reuse."""
         held = self._scratch.get(name)
-        if held is None or held.size < size:
-            held = self._scratch[name] = np.empty(max(64, size + size // 2), np.uint8)
-        return int(held.ctypes.data)
+        if held is None or held[0] < size:
+            buffer = np.empty(max(64, size + size // 2), np.uint8)
+            held = self._scratch[name] = (buffer.size, int(buffer.ctypes.data), buffer)
+        return held[1]
 
     def _texts(self, texts: tuple[str, ...]) -> tuple[int, int]:
         """Returns the addresses of offsets and bytes of constant texts."""
@@ -266,10 +268,9 @@ class Program:
         op, inputs = operation.op, self._inputs[index]
         capacity = rows
         if op == "id":
-            values = arrays[inputs[0]]
-            capacity = rows + (element_count(values) if pa.types.is_list(values.type) else 0)
+            capacity = rows + (element_count(arrays[inputs[0]]) if self._is_list[inputs[0]] else 0)
         elif op == "combo":
-            capacity = self._size_combo(index, [arrays[at] for at in inputs], rows)
+            capacity = self._size_combo(index, arrays, rows)
         elif op == "lookup":
             row = self.table[self._first + index]
             shared = steps[inputs[0]] == 0 and rows > 1
@@ -294,12 +295,12 @@ class Program:
             raise FeatureError(operation.output.feature, f"a batch gives {capacity} ids", "use smaller batches")
         return capacity
 
-    def _size_combo(self, index: int, inputs: list[pa.Array], rows: int) -> int:
-        row = self.table[self._first + index]
-        lists = [array for array in inputs if pa.types.is_list(array.type)]
-        values = sum(element_count(array) for array in lists) + len(inputs)
+    def _size_combo(self, index: int, arrays: list[pa.Array], rows: int) -> int:
+        row, inputs = self.table[self._first + index], self._inputs[index]
+        lists = [at for at in inputs if self._is_list[at]]
+        values = sum(element_count(arrays[at]) for at in lists) + len(inputs)
         row[O_SPANS] = self._grown(f"spans{index}", 24 * len(inputs) + 16 * values)
-        texts = sum(text_bytes(array) + 24 for array in inputs) + 24 * values + 48
+        texts = sum(text_bytes(arrays[at], self._shapes[at]) + 24 for at in inputs) + 24 * values + 48
         row[O_BUFFER] = self._grown(f"buffer{index}", texts)
         if not lists:
             return rows
