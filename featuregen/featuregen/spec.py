@@ -98,11 +98,16 @@ class Sources(SpecModel):
 
 
 class Encode(SpecModel):
-    """Exactly one way to turn a string into an integer id in [0, buckets)."""
+    """Exactly one way to turn a text into an integer id in [0, buckets). A whole number counts as its decimal text."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
 
     hash_buckets: Annotated[int, Field(ge=1, le=2**47)] | None = None
+    """The hash of the text, modulo this number."""
     identity_buckets: Annotated[int, Field(ge=1, le=2**47)] | None = None
+    """The text is itself a number below this; any other text is a missing value."""
     vocab: Annotated[list[Annotated[str, Field(max_length=256)]], Field(max_length=4096)] | None = None
+    """Ids 2, 3, ... in this order; 1 is any other word, 0 the feature's default if it is not in the list."""
 
 
 class NormalizerKind(StrEnum):
@@ -155,33 +160,59 @@ class WindowAgg(StrEnum):
 class SequenceField(SpecModel):
     """One column of a sequence feature: an item field of each event, encoded on its own or like another feature."""
 
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
     in_: Annotated[FieldRef, Field(alias="in")]
+    """`item.<field>`: a string or int field, or the item's key."""
     encode: Encode | None = None
+    """An encoder, and a table, of its own."""
     like: Name | None = None
+    """Shares that feature's encoder and table instead."""
 
 
 class Feature(SpecModel):
     """One feature. Which fields must be set depends on `op`; `featuregen.compiler` checks it."""
 
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
     name: Name
+    """Name of the output, and of the embedding table if it has one."""
     op: Op
+    """What is computed; see docs/features.md."""
     in_: Annotated[list[FieldRef], Field(alias="in", max_length=8)] = Field(default_factory=list)
+    """Fields that are read, as `<source>.<field>`: one for id and raw, two to eight for combo."""
     encode: Encode | None = None
+    """id and combo: text to id. Makes an embedding table."""
     like: Name | None = None
+    """id and combo: shares that feature's encoder and table instead."""
     boundaries: Annotated[list[float], Field(max_length=1024)] | None = None
+    """raw and lookup: the result is the number of boundaries <= x, an id."""
     normalizer: Normalizer | None = None
+    """raw and lookup: rescales a value; neither the default nor a missing value."""
     default: str | float | None = None
+    """Stands for a missing value: a text or whole number for ids, a number for raw and lookup."""
     combo: ComboMode | None = None
+    """combo: concat unless given."""
     map: FieldRef | None = None
+    """lookup: a map<string,float> field."""
     key: FieldRef | None = None
+    """lookup: the field whose text, or texts, are looked up."""
     combiner: Combiner | None = None
+    """lookup: of several keys; sum unless given."""
     behavior: Name | None = None
+    """window and sequence: the behaviour whose events are read."""
     actions: Annotated[list[Annotated[str, Field(max_length=64)]], Field(max_length=16)] = Field(default_factory=list)
+    """window and sequence: only events of these actions; all if empty."""
     by: FieldRef | None = None
+    """window: counts only events whose item field equals the candidate's."""
     windows: Annotated[list[Duration], Field(max_length=32)] = Field(default_factory=list)
+    """window: increasing lengths, none above maxAge; one number each, of events with now - w <= ts < now."""
     agg: WindowAgg | None = None
+    """window: count, also if it is not given."""
     length: Annotated[int, Field(ge=1, le=1000)] | None = None
+    """sequence: the newest events that are kept."""
     fields: Annotated[list[SequenceField], Field(max_length=16)] = Field(default_factory=list)
+    """sequence: one output `<feature>__<field>` for each."""
 
 
 class FeatureSpec(SpecModel):
