@@ -2,11 +2,10 @@
 
 from typing import Any
 
-import numba as nb
 import numpy as np
 
 from featuregen.hash64 import CROSS_KEY, K0, K1, K2, MURMUR, STD_SEED
-from featuregen.kernels_memory import jit, load_i32, load_u8, load_u32, load_u64
+from featuregen.kernels_memory import jit, load_u8, load_u32, load_u64
 
 U = np.uint64
 _K0, _K1, _K2, _M = U(K0), U(K1), U(K2), U(MURMUR)
@@ -147,14 +146,3 @@ def fingerprint_cat(a: Any, b: Any) -> Any:
     result *= _M
     result = (result ^ (result >> _47)) * _M
     return result ^ (result >> _47)
-
-
-@nb.njit(nogil=True, boundscheck=False)
-def hash_texts(std: int, offsets: int, data: int, rows: int, out: Any) -> None:
-    """Hashes an Arrow string column (addresses of int32 offsets and of bytes) into `out` uint64[rows].
-
-    For measurements and tests; compiled at first use. The kernels of a plan hash where they read.
-    """
-    for row in range(rows):
-        start, end = load_i32(offsets + 4 * row), load_i32(offsets + 4 * row + 4)
-        out[row] = hash_text(std, data + start, end - start)
