@@ -1,4 +1,4 @@
-"""A whole embedding step against Keras: 26 x 4096 Zipf ids deduplicated, pulled, pooled, summed back, pushed (Adagrad).
+"""A whole embedding step against Keras: 26 x 4096 Zipf ids deduplicated, pulled, expanded, summed back, pushed.
 
 Ours is what a worker and a shard run, without the network between, on one thread: `models.embed` and `table.Table`. The
 peer is a Keras 3 Embedding with Adagrad in a tf.function, on all cores. Both learn the same rows of 16 weights from the
@@ -20,19 +20,20 @@ FEATURES, BATCH, DIM, RATE = 26, 4096, 16, 0.05
 
 
 def zipf_batches(rows: int, count: int) -> list[np.ndarray]:
-    """Batches of ids, int64, shape (features, batch), ranks of a bounded Zipf law with exponent 1.05, shuffled."""
+    """Batches of ids, int64, shape (batch, features), ranks of a bounded Zipf law with exponent 1.05, shuffled."""
     rng = np.random.default_rng(0)
     weights = np.cumsum(1.0 / np.arange(1, rows + 1) ** 1.05)
     names = rng.permutation(rows)
-    return [names[np.searchsorted(weights / weights[-1], rng.random((FEATURES, BATCH)))] for _ in range(count)]
+    return [names[np.searchsorted(weights / weights[-1], rng.random((BATCH, FEATURES)))] for _ in range(count)]
 
 
 def our_step(table: Table, batches: list[np.ndarray], dy: np.ndarray):  # type: ignore[no-untyped-def]
     """One step on the next batch."""
     size = FEATURES * BATCH
     unique, inverse = np.empty(size, np.int64), np.empty(size, np.int32)
-    offsets = np.arange(BATCH + 1, dtype=np.int32)
-    x = np.zeros((BATCH, FEATURES * DIM), np.float32)
+    offsets = np.arange(size + 1, dtype=np.int32)
+    dy = dy.reshape(size, DIM)
+    x, pulled = np.empty((size, DIM), np.float32), np.empty((size, DIM), np.float32)
     turn = 0
 
     def step() -> None:
@@ -40,13 +41,11 @@ def our_step(table: Table, batches: list[np.ndarray], dy: np.ndarray):  # type: 
         keys = batches[turn % len(batches)].reshape(-1)
         turn += 1
         count = dedupe(keys, unique, inverse)
-        rows = table.pull(unique[:count])
-        x[:] = 0.0
-        for f in range(FEATURES):
-            pool(rows, inverse[f * BATCH : (f + 1) * BATCH], offsets, False, False, x, f * DIM, -1)
+        rows = table.pull(unique[:count], out=pulled[:count])
+        x.fill(0.0)
+        pool(rows, inverse, offsets, False, False, x, 0, -1)
         grads = np.zeros((count, DIM), np.float32)
-        for f in range(FEATURES):
-            pool_backward(dy, inverse[f * BATCH : (f + 1) * BATCH], offsets, False, False, f * DIM, -1, grads)
+        pool_backward(dy, inverse, offsets, False, False, 0, -1, grads)
         table.push(unique[:count], grads, now=1)
 
     return step
@@ -62,7 +61,7 @@ def keras_step(rows: int, batches: list[np.ndarray], dy: np.ndarray):  # type: i
     optimizer = keras.optimizers.Adagrad(RATE)
     optimizer.build(layer.trainable_variables)
     upstream = tf.constant(dy.reshape(BATCH, FEATURES, DIM))
-    inputs = [tf.constant(batch.T.astype(np.int32)) for batch in batches]
+    inputs = [tf.constant(batch.astype(np.int32)) for batch in batches]
 
     @tf.function
     def train(ids):  # type: ignore[no-untyped-def]
@@ -104,7 +103,8 @@ def main() -> None:
     )
     unique = float(np.mean([np.unique(batch).size for batch in batches]))
     for name, timing in {**timings, **parts}.items():
-        print(f"{name:6s} {timing.median * 1e3:9.3f} ms  (n {timing.n}, spread {timing.spread:.0%})")
+        spread = f"(n {timing.n}, spread {timing.spread:.0%})"
+        print(f"{name:6s} {timing.median * 1e3:9.3f} ms, best {timing.best * 1e3:9.3f}  {spread}")
     print_result(
         "table_step",
         timings["ours"],

@@ -109,7 +109,8 @@ def main() -> None:
             shard.kill()
             shard.wait()
     for name, timing in timings.items():
-        print(f"{name:9s} {timing.median * 1e3:8.3f} ms  (n {timing.n}, spread {timing.spread:.0%})")
+        spread = f"(n {timing.n}, spread {timing.spread:.0%})"
+        print(f"{name:9s} {timing.median * 1e3:9.3f} ms, best {timing.best * 1e3:9.3f}  {spread}")
     size = float(np.mean([keys.size for keys in batches]))
     print_result(
         "wire",
