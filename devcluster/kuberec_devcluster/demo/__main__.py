@@ -221,7 +221,7 @@ class Demo:
     def _how_to_talk(self, serving: LocalServing, kafka: Kafka, redis: Redis, topic: str, probe: RankProbe) -> str:
         body = json.dumps(probe.body(5))
         return (
-            f"rank:    curl -s {serving.rank_url} -d '{body}'\n"
+            f"rank:    curl -s {serving.rank_url} -H 'Content-Type: application/json' -d '{body}'\n"
             f"about:   curl -s {serving.url}/v1/models/{serving.name}\n"
             f"samples: .venv/bin/kuberec synth --bootstrap {kafka.bootstrap} --topic {topic} --live --rate 500\n"
             f"epochs:  .venv/bin/kuberec checkpoints ls file://{self._folder}/checkpoint\n"
@@ -255,7 +255,7 @@ def main() -> int:
     keep = os.environ.get("KEEP", "") not in ("", "0")
     folder = Path(tempfile.mkdtemp(prefix="kuberec-demo-"))
     cleanup = ExitStack()
-    board = Board(console, STAGES)
+    board = Board(console, STAGES[:-1] if keep else STAGES)
     try:
         with board:
             demo = Demo(board, folder, cleanup, samples)
