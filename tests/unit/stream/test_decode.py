@@ -98,3 +98,13 @@ def test_an_arrow_message_without_the_label_is_refused() -> None:
     table = Decoder(SCHEMA, KafkaFormat.JSON).one(encoded()).drop_columns(["label.click"])
     with pytest.raises(DecodeError, match=r"label\.click"):
         Decoder(SCHEMA, KafkaFormat.ARROW).one(arrow(table))
+
+
+def test_an_arrow_message_with_false_offsets_is_refused_before_a_kernel_reads_it() -> None:
+    table = Decoder(SCHEMA, KafkaFormat.JSON).one(encoded())
+    offsets = pa.array([0, 7], pa.int32()).buffers()[1]
+    values = table.column("behavior.clicks.ts").chunk(0).values
+    lying = pa.Array.from_buffers(pa.list_(pa.int64()), 1, [None, offsets], children=[values])
+    at = table.schema.get_field_index("behavior.clicks.ts")
+    with pytest.raises(DecodeError, match="not an Arrow IPC stream"):
+        Decoder(SCHEMA, KafkaFormat.ARROW).one(arrow(table.set_column(at, "behavior.clicks.ts", lying)))
