@@ -5,10 +5,24 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from kuberec_devcluster.services import S3
-from kuberec_runtime.checkpoint import CommitLog, StoreError, open_store
+from kuberec_runtime.checkpoint import (
+    CommitLog,
+    Link,
+    LinkKind,
+    Manifest,
+    StoreError,
+    data_prefix,
+    open_store,
+    restore,
+    retain,
+    write_dense,
+    write_manifest,
+    write_rows,
+)
 from kuberec_runtime.checkpoint.log import Kind, read_record
 
 STEPS = Path(__file__).with_name("commit_steps.py")
@@ -132,3 +146,32 @@ def test_a_dead_endpoint_is_reported_within_its_retries(monkeypatch):
     environment = {"AWS_ENDPOINT": "http://127.0.0.1:1", "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
     with pytest.raises(StoreError, match=r"s3://b/x/.*\n  check that the endpoint is reachable"):
         CommitLog(open_store("s3://b/x", environment), 1).start()
+
+
+def test_epochs_on_s3_are_written_in_parts_restored_and_retained(s3):
+    environment = {
+        "AWS_ENDPOINT": s3.endpoint,
+        "AWS_ACCESS_KEY_ID": s3.access_key,
+        "AWS_SECRET_ACCESS_KEY": s3.secret_key,
+    }
+    store = open_store(f"s3://{s3.bucket}/deep/prefix", environment)
+    log = CommitLog(store, 1)
+    log.start()
+    keys = np.arange(400_000, dtype=np.int64)
+    raw = np.random.default_rng(0).random((len(keys), 12), np.float32)  # 22 MB: three parts
+    for epoch in (1, 2, 3):
+        prefix = data_prefix(epoch, 1)
+        link = Link(epoch=epoch, kind=LinkKind.FULL, files=(write_rows(store, prefix, 8, keys, raw + epoch),))
+        dense = write_dense(store, prefix, {"weights": np.full(10, epoch, np.float32)})
+        manifest = Manifest(epoch=epoch, attempt=1, digest="d" * 64, chain=(link,), dense=dense)
+        log.commit(epoch, write_manifest(store, manifest))
+    swept = retain(store, keep=2)
+    assert len(swept.deleted) == 3
+    plan, rows = restore(store)
+    assert plan.manifest.epoch == 3
+    assert np.array_equal(rows[8][1], raw + 3)
+    corrupt = next(entry for entry in store.list("data") if entry.key == plan.manifest.chain[0].files[0].key)
+    store.put(corrupt.key, bytes(corrupt.size))
+    plan, rows = restore(store)
+    assert (plan.manifest.epoch, [skipped.epoch for skipped in plan.skipped]) == (2, [3])
+    assert np.array_equal(rows[8][1], raw + 2)
