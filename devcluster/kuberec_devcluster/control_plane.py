@@ -108,15 +108,20 @@ def client_flags(kubeconfig: Path) -> list[str]:
 
 def api_ready(pki: Pki, server: str) -> bool:
     """Tells whether the API server serves requests."""
-    request = urllib.request.Request(f"{server}/readyz", headers={"Authorization": f"Bearer {pki.admin_token}"})
+    return bool(_answer(pki, f"{server}/readyz"))
+
+
+def _answer(pki: Pki, url: str) -> str:
+    """Returns what a component's health page says, nothing if it is not well."""
+    request = urllib.request.Request(url, headers={"Authorization": f"Bearer {pki.admin_token}"})
     try:
         trust = ssl.create_default_context(cafile=str(pki.ca))
         with urllib.request.build_opener(
             urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=trust)
         ).open(request, timeout=2) as reply:
-            return bool(reply.status == 200)
+            return str(reply.read().decode())
     except (OSError, urllib.error.URLError):
-        return False
+        return ""
 
 
 class KubectlError(RuntimeError):
@@ -206,17 +211,24 @@ class ControlPlane:
             api = self._run("kube-apiserver", apiserver_command(kube, self.pki, self._at))
             wait_until(lambda: api_ready(self.pki, self.server), "kube-apiserver is ready", 60, alive=api.ended)
             if self._controllers:
-                command = controller_manager_command(
-                    kube, self.pki, self.kubeconfig, self._at, CONTROLLERS_WITHOUT_NODES
-                )
-                self._run("kube-controller-manager", command)
+                wait_until(self._controllers_work, "kube-controller-manager works", 60, every=0.1)
         except BaseException:
             self.kill()
             raise
         return self
 
+    def _controllers_work(self) -> bool:
+        """Starts the controllers as often as it takes: they end when the API goes away while they start."""
+        command = controller_manager_command(
+            toolchain.ensure("kube"), self.pki, self.kubeconfig, self._at, CONTROLLERS_WITHOUT_NODES
+        )
+        certificate = [f"--tls-cert-file={self.pki.server_cert}", f"--tls-private-key-file={self.pki.server_key}"]
+        self._run("kube-controller-manager", [*command, *certificate])
+        health = _answer(self.pki, f"https://{LOOPBACK}:{self._at.controllers}/healthz?verbose")
+        return "garbage-collector-controller ok" in health  # a controller is listed once it has started
+
     def _run(self, name: str, command: list[str]) -> Tethered:
-        if name not in self._running:
+        if name not in self._running or self._running[name].ended():
             self._running[name] = Tethered(command, self.folder / "logs" / f"{name}.log")
         return self._running[name]
 

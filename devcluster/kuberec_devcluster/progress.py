@@ -18,7 +18,9 @@ console = Console(file=sys.stderr, highlight=False, soft_wrap=True)
 
 def say(text: str) -> None:
     """Prints one line of progress."""
-    console.print(f"[bold cyan]==>[/] {escape(text)}" if console.is_terminal else f"==> {text}", markup=console.is_terminal)
+    console.print(
+        f"[bold cyan]==>[/] {escape(text)}" if console.is_terminal else f"==> {text}", markup=console.is_terminal
+    )
 
 
 @contextmanager
