@@ -165,7 +165,7 @@ def _checked(raw: Mapping[str, Any], items: tuple[dict[str, pa.Array], int], sid
             context[name] = _value(value, flat, kind)
     key = f"item.{sides.item_key}"
     given = raw.get("items")
-    keys: list[str] | None
+    keys: list[Any] | None
     if key in columns and isinstance(given, list) and given and isinstance(given[0], str):
         keys = given
     else:
