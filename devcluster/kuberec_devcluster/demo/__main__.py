@@ -173,7 +173,7 @@ class Demo:
         self.result["rank_candidates"] = CANDIDATES
         self.result["rank_p50_ms"] = round(latency.p50_ms, 2)
         self.result["rank_p99_ms"] = round(latency.p99_ms, 2)
-        board.next(f"{REQUESTS} requests of {CANDIDATES} candidates, version {version}: p50 {latency.p50_ms:.1f} ms")
+        board.next(f"version {version}, {CANDIDATES} candidates: p50 {latency.p50_ms:.1f} ms")
 
     def _wait_for_version(self, probe: RankProbe, watcher: Watcher) -> str:
         deadline = time.monotonic() + READY_SECONDS
