@@ -3,8 +3,13 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 TIERS = ("unit", "component", "api", "e2e")
+
+# A kernel may compile inside the first example, and machines are shared: time is no verdict.
+settings.register_profile("kuberec", deadline=None)
+settings.load_profile("kuberec")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
