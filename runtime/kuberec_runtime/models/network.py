@@ -16,6 +16,7 @@ from keras import ops
 from numpy.typing import NDArray
 
 from kuberec_api.model import NetworkKind, RecModelSpec
+from kuberec_runtime.models.flat import by_name, joined, size_of
 from kuberec_runtime.models.layout import Layout
 
 F32 = NDArray[np.float32]
@@ -39,7 +40,7 @@ class Network:
         self.model = _build(spec, layout)
         self._variables = [v.value for v in self.model.trainable_variables]
         self.weights = [(v.path, tuple(int(d) for d in v.shape)) for v in self.model.trainable_variables]
-        self.size = int(sum(np.prod(shape, dtype=np.int64) for _, shape in self.weights))
+        self.size = size_of(self.weights)
         matrix = tf.TensorSpec([None, layout.dimension], tf.float32)
         vector = tf.TensorSpec([None], tf.float32)
         self._score = tf.function(self._score_graph, input_signature=[matrix])
@@ -66,27 +67,12 @@ class Network:
         return np.concatenate([np.asarray(v).reshape(-1) for v in self._variables]).astype(np.float32)
 
     def named(self, flat: F32) -> dict[str, F32]:
-        """Splits a flat vector into arrays by weight name, as they are published."""
-        out, at = {}, 0
-        for name, shape in self.weights:
-            size = int(np.prod(shape, dtype=np.int64))
-            out[name] = flat[at : at + size].reshape(shape)
-            at += size
-        return out
+        """Cuts a flat vector into arrays by weight name, as they are published."""
+        return by_name(self.weights, flat)
 
     def flat(self, named: Mapping[str, F32]) -> F32:
-        """Joins arrays by weight name into the flat vector; the inverse of `named`.
-
-        Raises:
-            ValueError: if a weight is missing or has another shape.
-        """
-        parts = []
-        for name, shape in self.weights:
-            if name not in named or tuple(named[name].shape) != shape:
-                got = named[name].shape if name in named else "nothing"
-                raise ValueError(f"dense weight '{name}': this network needs shape {shape}, the version has {got}")
-            parts.append(np.asarray(named[name], np.float32).reshape(-1))
-        return np.concatenate(parts)
+        """Joins arrays by weight name into the flat vector; ValueError names what is missing or has another shape."""
+        return joined(self.weights, named)
 
     def _score_graph(self, x: Any) -> Any:
         return tf.sigmoid(self.model(x, training=False))[:, 0]

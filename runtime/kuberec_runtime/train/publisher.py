@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kuberec_api.training import PublicationStatus, RowType
+from kuberec_runtime.models.flat import WeightShapes, by_name
 from kuberec_runtime.models.layout import Table
 from kuberec_runtime.publish.publication import Description, Publication, TableMeta, Version
 from kuberec_runtime.train.job import Job
@@ -24,7 +25,7 @@ I64 = NDArray[np.int64]
 class Publisher:
     """Commits the publications of an attempt."""
 
-    def __init__(self, job: Job, weights: Sequence[tuple[str, tuple[int, ...]]]) -> None:
+    def __init__(self, job: Job, weights: WeightShapes) -> None:
         publish = job.training.spec.publish
         assert publish is not None
         self._job, self._weights, self._publish = job, weights, publish
@@ -54,14 +55,13 @@ class Publisher:
             TierError: Redis does not answer or refuses.
         """
         ledger.check_owner()
-        widths = {name: table for name, table in self._job.layout.tables.items()}
         version = Version(self._job.attempt, epoch)
         description = Description(
             version=version,
             digest=self._job.plan.digest,
             hash=self._job.model.spec.features.hash.value,
             dtype=RowType(self._publish.dtype),
-            tables={name: _meta(table) for name, table in widths.items()},
+            tables={name: _meta(table) for name, table in self._job.layout.tables.items()},
             tasks=tuple(t.name for t in self._job.model.spec.tasks),
             trained_at=int(time.time() * 1000),
             watermark=watermark_ms,
@@ -70,7 +70,7 @@ class Publisher:
         changed = None if self._first else _union([s.changed for s in shards])
         namespace = tier_namespace(self._tier, self._job)
         self._tier.commit(
-            Publication(namespace, description, _named(dense, self._weights), changed), keep=self._publish.keep
+            Publication(namespace, description, by_name(self._weights, dense), changed), keep=self._publish.keep
         )
         self._first = False
         rows = sum(s.rows for s in shards)
@@ -91,15 +91,6 @@ def _union(parts: Sequence[dict[str, I64]]) -> dict[str, I64]:
         for table, ids in part.items():
             by_table.setdefault(table, []).append(ids)
     return {table: np.concatenate(ids) for table, ids in by_table.items()}
-
-
-def _named(flat: NDArray[np.float32], weights: Sequence[tuple[str, tuple[int, ...]]]) -> dict[str, NDArray[np.float32]]:
-    out, at = {}, 0
-    for name, shape in weights:
-        size = int(np.prod(shape, dtype=np.int64))
-        out[name] = flat[at : at + size].reshape(shape)
-        at += size
-    return out
 
 
 def _stamp(moment: datetime) -> str:
