@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -22,6 +23,13 @@ FIELDS = {
     "rank_p99_ms",
     "freshness_s",
 }
+
+
+@pytest.fixture
+def folder():
+    """A short path: Ray's sockets lie below TMPDIR, and a socket's path has at most 107 bytes."""
+    with tempfile.TemporaryDirectory(prefix="kd-", ignore_cleanup_errors=True) as path:
+        yield Path(path)
 
 
 def start_demo(folder, **environment):
@@ -48,8 +56,8 @@ def processes_of(folder):
 
 
 @pytest.mark.timeout(600)
-def test_the_demo_learns_serves_and_measures(tmp_path):
-    demo = start_demo(tmp_path)
+def test_the_demo_learns_serves_and_measures(folder):
+    demo = start_demo(folder)
     out, err = demo.communicate(timeout=580)
     assert demo.returncode == 0, err
     result = json.loads(out.splitlines()[-1])
@@ -60,19 +68,19 @@ def test_the_demo_learns_serves_and_measures(tmp_path):
     assert 0 < result["rank_p50_ms"] <= result["rank_p99_ms"]
     assert 0 < result["freshness_s"] < 30
     assert result["published_version"].startswith("1.")
-    assert list(tmp_path.glob("kuberec-demo-*")) == []
-    assert processes_of(tmp_path) == []
+    assert list(folder.glob("kuberec-demo-*")) == []
+    assert processes_of(folder) == []
 
 
 @pytest.mark.timeout(240)
-def test_ctrl_c_stops_everything(tmp_path):
-    demo = start_demo(tmp_path)
+def test_ctrl_c_stops_everything(folder):
+    demo = start_demo(folder)
     deadline = time.monotonic() + 120
-    while not any(tmp_path.glob("kuberec-demo-*/training.log")):
+    while not any(folder.glob("kuberec-demo-*/training.log")):
         assert demo.poll() is None and time.monotonic() < deadline
         time.sleep(0.1)
     demo.send_signal(signal.SIGINT)
     _, err = demo.communicate(timeout=100)
     assert demo.returncode == 130, err
-    assert processes_of(tmp_path) == []
-    assert list(tmp_path.glob("kuberec-demo-*")) == []
+    assert processes_of(folder) == []
+    assert list(folder.glob("kuberec-demo-*")) == []
