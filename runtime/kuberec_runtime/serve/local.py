@@ -92,6 +92,7 @@ def start_serving(
         "redis": {"url": training.spec.publish.redis.url},
         "namespace": serving.metadata.namespace,
         "numCpus": 0,
+        "threads": min(2, os.cpu_count() or 1),  # one computes features while the other is in the dense network
     }
     path, log = folder / "serving.json", folder / "serving.log"
     path.write_text(json.dumps(arguments))
