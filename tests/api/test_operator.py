@@ -9,6 +9,9 @@ from kuberec_operator.cluster import Conflict
 from kuberec_operator.kinds import CONFIGMAP, MODEL, POD, RAYJOB, RAYSERVICE, SERVING, TRAINING, Kind
 from tests.api.world import Crash, Faulty, World, example
 
+# The garbage collector learns of new CustomResourceDefinitions every 30 s.
+GC_TRIES = 600
+
 
 async def until_running(world: World, transport: Faulty | None = None) -> None:
     await world.settle(transport)
@@ -57,7 +60,7 @@ async def story(world: World, transport: Faulty | None = None) -> None:
 
 async def _gone(world: World, *kinds: Kind) -> None:
     left: list[str] = []
-    for _ in range(150):
+    for _ in range(GC_TRIES):
         left = [name for kind in kinds for name in await world.names(kind) if "-a2" not in name or kind is not POD]
         if not left:
             return
@@ -114,7 +117,7 @@ async def _clean(world: World) -> None:
     for kind in (SERVING, TRAINING, MODEL):
         await world.delete(kind, "feed")
     await _gone(world, RAYJOB, CONFIGMAP, RAYSERVICE)
-    for _ in range(150):
+    for _ in range(GC_TRIES):
         if not await world.names(POD):
             return
         await asyncio.sleep(0.1)
