@@ -151,7 +151,7 @@ class Demo:
         assert progress is not None
         values = {monitor.name: monitor.value for monitor in learnt.status.monitors}
         self.result["samples"] = progress.samples
-        self.result["samples_per_s"] = round(progress.samples / learnt.seconds)
+        self.result["samples_per_s"] = round(learnt.per_second)
         self.result["auc"] = round(values.get(TAIL) or 0.0, 4)
         board.next(
             f"{self.result['samples_per_s']:,}/s, AUC {self.result['auc']:.4f} of {self.result['oracle_auc']:.4f}"

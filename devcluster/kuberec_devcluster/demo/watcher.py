@@ -15,10 +15,13 @@ STALL_SECONDS = 90.0
 
 @dataclass(frozen=True)
 class Learnt:
-    """The moment when the last of the samples was learnt: the status then, and seconds since the first one was."""
+    """The status when all samples were learnt, and the rate from the first report that had any to this one.
+
+    What was learnt before the first report counts for neither samples nor time: nobody saw when it began.
+    """
 
     status: RecTrainingStatus
-    seconds: float
+    per_second: float
 
 
 class Watcher:
@@ -72,8 +75,8 @@ class Watcher:
             self._changed.notify_all()
 
     def _follow(self) -> None:
-        began = moved = time.monotonic()
-        first, seen = began, 0
+        moved = first_at = time.monotonic()
+        first = seen = 0
         while not self._closing.wait(LOOK_SECONDS):
             if not self._training.poll():
                 raise TrainingFailedError(f"the training ended early\n  see {self._training.log_path}")
@@ -81,12 +84,13 @@ class Watcher:
             with self._changed:
                 self._board.figures.take(status)
                 samples = self._board.figures.samples
-                if samples == 0:
-                    first = now
+                if samples and not first:
+                    first_at, first = now, samples
                 if samples != seen:
                     seen, moved = samples, now
                 if self._learnt is None and status is not None and samples >= self._samples:
-                    self._learnt = Learnt(status, now - first)
+                    seconds = now - first_at
+                    self._learnt = Learnt(status, (samples - first) / seconds if seconds else 0.0)
                 self._changed.notify_all()
             self._board.tick()
             limit = STALL_SECONDS if samples else START_SECONDS
