@@ -107,6 +107,7 @@ def _the_first_line(line: Line) -> None:
     line.kubectl(*namespace, "delete", "-f", str(EXAMPLE), seconds=180)
     eventually("nothing is left", 180, lambda: not _left(line) or None)
     line.say("nothing is left")
+    assert "forbidden" not in line.kubectl("-n", SYSTEM, "logs", "deploy/kuberec")
 
 
 def _progress(line: Line, beyond: int) -> dict[str, Any] | None:

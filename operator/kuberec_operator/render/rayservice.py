@@ -38,7 +38,9 @@ def render_service(
     pod_labels = {**MANAGED, **labels}
     spec = serving.spec
     env = [
-        # One port for every request, as KubeRay's Service expects, ten times faster than Serve's own proxy.
+        # Port 8000, as KubeRay's Service expects, by an HAProxy in each pod: ten times faster than Serve's own proxy.
+        {"name": "RAY_SERVE_ENABLE_HA_PROXY", "value": "1"},
+        {"name": "RAY_SERVE_THROUGHPUT_OPTIMIZED", "value": "1"},
         {"name": "KUBEREC_NAMESPACE", "value": serving.metadata.namespace},
         *redis_password(publish.redis.password_from),
     ]
