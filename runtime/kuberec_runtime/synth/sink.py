@@ -123,16 +123,21 @@ class KafkaSink:
             raise SinkError(f"{self._where}: samples were not delivered: {self._failure.str()}")
 
     def _ensure_topic(self, bootstrap: str, topic: str, partitions: int) -> int:
-        admin = AdminClient({"bootstrap.servers": bootstrap})
+        admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 2})
+        wanted = NewTopic(topic, num_partitions=partitions, replication_factor=-1)
         try:
-            admin.create_topics(
-                [NewTopic(topic, num_partitions=partitions, replication_factor=-1)], request_timeout=TIMEOUT_SECONDS
-            )[topic].result(TIMEOUT_SECONDS)
+            admin.create_topics([wanted], request_timeout=TIMEOUT_SECONDS)[topic].result()  # bounded by the request
         except KafkaException as error:
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                 raise SinkError(f"{self._where}: cannot create the topic: {error.args[0].str()}") from error
-            return len(admin.list_topics(topic, timeout=30).topics[topic].partitions)
+            return self._partitions_of(admin, topic)
         return partitions
+
+    def _partitions_of(self, admin: AdminClient, topic: str) -> int:
+        try:
+            return len(admin.list_topics(topic, timeout=TIMEOUT_SECONDS).topics[topic].partitions)
+        except KafkaException as error:
+            raise SinkError(f"{self._where}: cannot look the topic up: {error.args[0].str()}") from error
 
 
 class StoreSink:
