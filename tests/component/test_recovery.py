@@ -1,11 +1,13 @@
 """Killed at any point, a training goes on with no record lost and none applied twice."""
 
+import time
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 
 import numpy as np
 import pytest
+import redis
 
 from kuberec_devcluster.services import Kafka, Redis
 from kuberec_runtime.publish.tier import Tier
@@ -94,6 +96,36 @@ def test_an_attempt_that_was_overtaken_can_neither_commit_nor_publish(training: 
     assert old.wait(60) == 70, training.log()[-3000:]
     assert training.status().outcome is not None
     assert_readable(training)
+
+
+def test_a_redis_that_was_emptied_gets_every_row_again(training: Training) -> None:
+    training.set("RecTraining", "spec.source.kafka.stopAt", "Never")
+    training.start()
+    training.until("all samples published", lambda s: s.checkpoint is not None and s.checkpoint.samples == SAMPLES)
+    client = redis.Redis.from_url(training.redis)
+    rows = f"kr:default/{training.topic}/*/t/*"
+    before = set(client.scan_iter(rows, count=10_000))
+    client.delete(*client.scan_iter(f"kr:default/{training.topic}/*", count=10_000))
+    write_samples(training.bootstrap, training.topic, 200, seed=1)
+    deadline = time.monotonic() + 60
+    while not before <= set(client.scan_iter(rows, count=10_000)):
+        assert time.monotonic() < deadline, training.log()[-3000:]
+        time.sleep(0.1)
+    assert_readable(training)
+
+
+def test_a_training_created_anew_goes_on_above_what_redis_knows(training: Training, tmp_path: Path) -> None:
+    training.start()
+    assert training.wait() == 0, training.log()[-3000:]
+    anew = Training(tmp_path / "anew", training.bootstrap, training.redis, training.topic)
+    anew.start()
+    assert anew.wait() == 70, anew.log()[-3000:]
+    outcome = anew.status().outcome
+    assert outcome is not None
+    assert outcome.newest_attempt == 1
+    anew.start()
+    assert anew.wait() == 0, anew.log()[-3000:]
+    assert_exactly_once(anew)
 
 
 def test_a_finished_training_that_is_started_again_has_nothing_to_do(training: Training) -> None:

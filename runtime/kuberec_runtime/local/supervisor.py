@@ -37,6 +37,7 @@ class TrainingProcess:
         folder.mkdir(parents=True, exist_ok=True)
         self._process: subprocess.Popen[bytes] | None = None
         self._lost = 0
+        self._fenced_by = 0
         self._retry_at: float | None = None
         self.attempt = 0
 
@@ -53,7 +54,7 @@ class TrainingProcess:
     def start(self) -> None:
         """Starts the next attempt."""
         uri = self._resources.training.spec.checkpoint.uri
-        self.attempt = max(0, read_log(open_store(uri)).attempt) + 1
+        self.attempt = max(read_log(open_store(uri)).attempt, self._fenced_by, 0) + 1
         given = TrainingInput(model=self._resources.model, training=self._resources.training, attempt=self.attempt)
         path = self._folder / "input.json"
         path.write_text(given.model_dump_json(by_alias=True, exclude_unset=True))
@@ -88,7 +89,8 @@ class TrainingProcess:
         outcome = self._outcome()
         why = f"{outcome.reason}: {outcome.message}" if outcome else f"exit code {code}"
         limit = self._resources.training.spec.failure_policy.backoff_limit
-        if 64 <= code <= 78 or self._lost >= limit:
+        self._fenced_by = (outcome.newest_attempt or 0) if outcome else 0
+        if (64 <= code <= 78 and not self._fenced_by) or self._lost >= limit:
             raise TrainingFailedError(f"attempt {self.attempt} ended with {why}\n  see {self.log_path}")
         self._retry_at = time.monotonic() + BACKOFF_S[min(self._lost, len(BACKOFF_S) - 1)]
         self._lost += 1

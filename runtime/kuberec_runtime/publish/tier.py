@@ -126,6 +126,11 @@ class Tier:
             raise self._stale(f"attempt {attempt}", f"attempt {held}")
         self._attempt, self._claimed = attempt, True
 
+    def owner(self) -> int:
+        """The attempt that may write, -1 before the first claim."""
+        with self._errors():
+            return int(self._redis.get(self._attempt_key) or -1)
+
     def write_rows(
         self, namespace: str, table: str, ids: NDArray[np.int64], rows: NDArray[np.float32], dtype: RowType
     ) -> None:

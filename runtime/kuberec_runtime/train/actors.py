@@ -56,6 +56,10 @@ class ShardActor:
         """See `ShardHost.settle`."""
         self._host.settle(consumer, kept)
 
+    def start_over(self) -> None:
+        """See `ShardHost.start_over`."""
+        self._host.start_over()
+
     def abort(self, epoch: int) -> None:
         """See `ShardHost.abort`."""
         self._host.abort(epoch)

@@ -17,7 +17,7 @@ import numpy as np
 
 from featuregen.spec import duration_ms
 from kuberec_runtime.checkpoint import CorruptFile, Fenced, StoreError, open_store
-from kuberec_runtime.publish.errors import StalePublication, TierError
+from kuberec_runtime.publish.errors import StalePublication, TierCorrupt, TierError
 from kuberec_runtime.stream import PartitionStart, SourceUnavailableError, TopicNotFoundError
 from kuberec_runtime.stream.kafka import discover
 from kuberec_runtime.table.dense import DenseState
@@ -73,8 +73,9 @@ class Driver:
         self._stop_asked.set()
 
     def newest_attempt(self) -> int:
-        """The newest attempt in the log; for the outcome of a fenced attempt."""
-        return self._ledger.newest_attempt() if self._ledger else -1
+        """The newest attempt in the log or the tier; for the outcome of a fenced attempt."""
+        in_log = self._ledger.newest_attempt() if self._ledger else -1
+        return max(in_log, self._publisher.owner() if self._publisher else -1)
 
     def run(self) -> str:
         """Runs the attempt and returns why it ended well: `Completed`, `Suspended` or `Preempted`.
@@ -224,9 +225,18 @@ class Driver:
         except (TierError, CutTimeout, TimeoutError, StoreError) as error:
             logger.warning("version %d.%d was not published: %s", self._job.attempt, epoch, error)
             self._board.condition(DEGRADED, True, "PublishFailed", str(error))
+            if isinstance(error, TierCorrupt):
+                self._start_over()
             return
         self._board.clear(DEGRADED, "PublishFailed")
         self._show(ledger)
+
+    def _start_over(self) -> None:
+        """Redis lost what was published (emptied, or restarted without persistence): all of it goes out again."""
+        assert self._publisher is not None
+        logger.warning("the tier was emptied: all rows are published again")
+        self._fleet.gather(self._fleet.shards("start_over"), CUT_TIMEOUT_S, "marking all rows")
+        self._patiently("PublishFailed", (TierError,), self._publisher.start_over)
 
     def _gate_open(self) -> bool:
         verdict = self._board.gate.judge()

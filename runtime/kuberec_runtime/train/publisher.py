@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from kuberec_api.training import PublicationStatus, RowType
 from kuberec_runtime.models.flat import WeightShapes, by_name
 from kuberec_runtime.models.layout import Table
+from kuberec_runtime.publish.errors import TierCorrupt
 from kuberec_runtime.publish.publication import Description, Publication, TableMeta, Version
 from kuberec_runtime.train.job import Job
 from kuberec_runtime.train.ledger import Ledger, join
@@ -52,9 +53,12 @@ class Publisher:
 
         Raises:
             Fenced, StalePublication: a newer attempt took over; nothing moved.
+            TierCorrupt: Redis was emptied meanwhile, so rows are missing: publish all of them.
             TierError: Redis does not answer or refuses.
         """
         ledger.check_owner()
+        if self._tier.owner() < 0:
+            raise TierCorrupt(f"Redis at {self._publish.redis.url} was emptied: its rows are published again")
         version = Version(self._job.attempt, epoch)
         description = Description(
             version=version,
@@ -75,6 +79,15 @@ class Publisher:
         self._first = False
         rows = sum(s.rows for s in shards)
         self.status = PublicationStatus(version=str(version), rows=rows, published_at=_stamp(datetime.now(UTC)))
+
+    def owner(self) -> int:
+        """The newest attempt that has claimed the tier, -1 if none."""
+        return self._tier.owner()
+
+    def start_over(self) -> None:
+        """The tier was emptied: claims it anew; the next publication says that any row may have changed."""
+        self._tier.claim(self._job.attempt)
+        self._first = True
 
     def close(self) -> None:
         """Closes the connections."""

@@ -145,6 +145,10 @@ class ShardHost:
         if not kept and keys:
             self._ready.redirty(consumer, keys)
 
+    def start_over(self) -> None:
+        """The tier was emptied: every row goes out with the next publication."""
+        self._ready.mark_all_dirty("publication")
+
     def abort(self, epoch: int) -> None:
         """Releases whoever waits for the cut `epoch`."""
         self._ready.abort_cut(epoch)
