@@ -43,7 +43,7 @@ test-unit: $(STAMP) ## pure tests, under 30 s
 	$(PYTEST) tests/unit
 
 test-component: services ## real Kafka, Redis, S3 and Ray on this machine
-	$(PYTEST) tests/component
+	$(PYTEST) tests/component -n 2 --dist loadfile
 
 test-api: $(STAMP) ## the operator against a real kube-apiserver
 	@PYTHONPATH=devcluster $(BIN)/python -m kuberec_devcluster setup --control-plane
