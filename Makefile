@@ -40,7 +40,7 @@ types: $(STAMP) ## mypy --strict
 	$(BIN)/mypy
 
 test-unit: $(STAMP) ## pure tests, under 30 s
-	$(PYTEST) tests/unit
+	$(PYTEST) tests/unit -n 2 --dist loadfile
 
 test-component: services ## real Kafka, Redis, S3 and Ray on this machine
 	$(PYTEST) tests/component -n 2 --dist loadfile
