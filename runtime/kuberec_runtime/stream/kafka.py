@@ -49,7 +49,7 @@ def _configuration(spec: KafkaSpec) -> dict[str, object]:
 def discover(spec: KafkaSpec, known: Sequence[PartitionStart], timeout_s: float = 10.0) -> list[PartitionStart]:
     """Lists the topic's partitions with where each one starts and ends.
 
-    Partitions in `known` (from a manifest) keep their position and end. A new one starts by `startFrom` if nothing is
+    Partitions in `known` (from a manifest) keep their position, and their end while `stopAt` is End. A new one starts by `startFrom` if nothing is
     known yet, else at its earliest record: a partition that appeared later has been read by nobody.
 
     Raises:
@@ -68,12 +68,13 @@ def discover(spec: KafkaSpec, known: Sequence[PartitionStart], timeout_s: float 
         starts = []
         for partition in ids:
             low, high = _watermarks(consumer, spec, partition, timeout_s)
-            if partition in by_id:
-                starts.append(by_id[partition])
-                continue
+            before = by_id.get(partition)
+            end = None
+            if spec.stop_at is StopAt.END:
+                end = before.end if before is not None and before.end is not None else high
             latest = spec.start_from is StartFrom.LATEST and not known
-            end = high if spec.stop_at is StopAt.END else None
-            starts.append(PartitionStart(partition, Position(high if latest else low), end))
+            position = before.position if before is not None else Position(high if latest else low)
+            starts.append(PartitionStart(partition, position, end))
         return starts
     finally:
         consumer.close()
