@@ -49,8 +49,9 @@ def _configuration(spec: KafkaSpec) -> dict[str, object]:
 def discover(spec: KafkaSpec, known: Sequence[PartitionStart], timeout_s: float = 10.0) -> list[PartitionStart]:
     """Lists the topic's partitions with where each one starts and ends.
 
-    Partitions in `known` (from a manifest) keep their position, and their end while `stopAt` is End. A new one starts by `startFrom` if nothing is
-    known yet, else at its earliest record: a partition that appeared later has been read by nobody.
+    Partitions in `known` (from a manifest) keep their position, and their end while `stopAt` is End. A new one starts
+    by `startFrom` if nothing is known yet, else at its earliest record: a partition that appeared later has been read
+    by nobody.
 
     Raises:
         SourceUnavailableError: no broker answers at `bootstrapServers`.
