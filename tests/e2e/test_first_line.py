@@ -69,7 +69,7 @@ def _the_first_line(line: Line) -> None:
         assert "lag" in second
         line.show()
 
-        committed = eventually("offsets of every partition", 120, lambda: _offsets(line, PARTITIONS))
+        committed = eventually("offsets of every partition", 120, lambda: _covered(line, PARTITIONS))
         line.say(f"committed offsets {committed}")
         rows = eventually("rows in Redis", 120, lambda: _rows(cluster))
         line.say(f"rows in Redis: {rows}")
@@ -120,15 +120,19 @@ def _checkpoint(line: Line, attempt: int, beyond: int) -> dict[str, Any] | None:
     return checkpoint if checkpoint.get("attempt") == attempt and checkpoint["samples"] > beyond else None
 
 
-def _offsets(line: Line, partitions: int) -> dict[int, int] | None:
-    offsets = (line.training().get("checkpoint") or {}).get("offsets", [])
-    known = {o["partition"]: o["offset"] for o in offsets}
+def _offsets(checkpoint: dict[str, Any]) -> dict[int, int]:
+    return {o["partition"]: o["offset"] for o in checkpoint.get("offsets", [])}
+
+
+def _covered(line: Line, partitions: int) -> dict[int, int] | None:
+    known = _offsets(line.training().get("checkpoint") or {})
     return known if len(known) == partitions and all(known.values()) else None
 
 
 def _committed(line: Line, wanted: dict[int, int]) -> dict[str, Any] | None:
+    """One read: offsets and samples of the same epoch."""
     checkpoint: dict[str, Any] = line.training()["checkpoint"]
-    return checkpoint if _offsets(line, len(wanted)) == wanted else None
+    return checkpoint if _offsets(checkpoint) == wanted else None
 
 
 def _rows(cluster: TestCluster) -> int:

@@ -14,7 +14,7 @@ from kuberec_api.meta import Resources
 from kuberec_operator.kinds import INPUT_HASH, LABEL_ATTEMPT, LABEL_TRAINING
 from kuberec_operator.plan.decision import Manifest, hashed
 from kuberec_operator.render.owned import MANAGED, metadata
-from kuberec_operator.render.pod import ray_pod, redis_password, start_params, worker_group
+from kuberec_operator.render.pod import RAY_AUTHENTICATION, ray_pod, redis_password, start_params, worker_group
 from kuberec_operator.settings import RuntimeSettings
 
 INPUT_FOLDER, INPUT_FILE = "/etc/kuberec", "input.json"
@@ -130,6 +130,7 @@ def _job(training: RecTraining, attempt: int, input_hash: str, runtime: RuntimeS
             "ttlSecondsAfterFinished": 0,
             "rayClusterSpec": {
                 "rayVersion": runtime.ray_version,
+                "authOptions": RAY_AUTHENTICATION,
                 "headGroupSpec": {
                     "rayStartParams": start_params(0, head=True),
                     "template": pod("driver", head, volumes=volumes, service_account=account_name(name)),

@@ -27,6 +27,8 @@ POD_SECURITY = {
 }
 # Rows never travel through Ray's object store, so a small one is enough.
 OBJECT_STORE_BYTES = 100_000_000
+# Whoever reaches a Ray head without a token can run code in it: KubeRay makes one token for each cluster.
+RAY_AUTHENTICATION = {"mode": "token"}
 _SCRATCH: Volumes = {
     "/tmp": {"emptyDir": {}},
     "/home/ray": {"emptyDir": {}},

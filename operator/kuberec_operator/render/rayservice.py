@@ -14,7 +14,7 @@ from kuberec_api.meta import Resources
 from kuberec_operator.kinds import LABEL_SERVING
 from kuberec_operator.plan.decision import Manifest, hashed
 from kuberec_operator.render.owned import MANAGED, metadata
-from kuberec_operator.render.pod import cores, ray_pod, redis_password, start_params, worker_group
+from kuberec_operator.render.pod import RAY_AUTHENTICATION, cores, ray_pod, redis_password, start_params, worker_group
 from kuberec_operator.settings import RuntimeSettings
 
 PORT = 8000
@@ -54,6 +54,7 @@ def render_service(
             "excludeHeadPodFromServeSvc": True,
             "rayClusterConfig": {
                 "rayVersion": runtime.ray_version,
+                "authOptions": RAY_AUTHENTICATION,
                 "headGroupSpec": {
                     "rayStartParams": start_params(0, head=True),
                     "template": ray_pod("head", head, runtime, labels=pod_labels, env=env),
