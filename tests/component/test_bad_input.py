@@ -13,6 +13,7 @@ from kuberec_devcluster.services import Kafka, Redis
 from tests.component.training import Training, write_message, write_samples
 
 names = count()
+pytestmark = pytest.mark.timeout(900)
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from tests.component.training import Training, write_samples
 
 SAMPLES = 3000
 names = count()
+pytestmark = pytest.mark.timeout(900)
 
 POINTS = [
     "driver.started",
@@ -78,7 +79,9 @@ def test_a_training_that_is_asked_to_stop_commits_what_it_learnt(training: Train
     assert training.wait() == 1
     stopped = training.manifest()
     assert stopped is not None
-    assert stopped.samples == training.status().progress.samples
+    progress = training.status().progress
+    assert progress is not None
+    assert stopped.samples == progress.samples > 500
     training.start()
     assert training.wait() == 0, training.log()[-3000:]
     assert_exactly_once(training)

@@ -22,7 +22,7 @@ from kuberec_runtime.synth.world import Size, make_world
 
 FEED = Path(__file__).parents[2] / "examples" / "feed.yaml"
 ENTRY = Path(__file__).parent / "one_process.py"
-DEADLINE_S = 180.0
+DEADLINE_S = 400.0
 
 
 @dataclass

@@ -116,6 +116,10 @@ class WorkerActor:
         """See `Worker.report`."""
         return self._ready.report()
 
+    def pause(self) -> None:
+        """See `Worker.pause`."""
+        self._ready.pause()
+
     def stop(self) -> None:
         """See `Worker.stop`."""
         if self._worker is not None:

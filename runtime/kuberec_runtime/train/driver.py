@@ -180,6 +180,7 @@ class Driver:
     def _end(self, ledger: Ledger) -> str:
         """The last cut: what was learnt is committed, then published."""
         reason = "Completed" if self._finished else self._stop_reason
+        self._fleet.gather(self._fleet.workers("pause"), CUT_TIMEOUT_S, "pausing workers")
         for attempt in range(3):
             if self._checkpoint(ledger):
                 break

@@ -46,6 +46,7 @@ class Worker:
         self._engine = Engine(job.plan)
         self._prepared: queue.Queue[Prepared | BaseException | None] = queue.Queue(PREFETCH)
         self._stopping = threading.Event()
+        self._paused = threading.Event()
         self._lock = threading.Lock()
         self._report = WorkerReport()
         self._positions: dict[int, Position] = {}
@@ -95,6 +96,10 @@ class Worker:
         report.bad_records = list(self._source.bad_records())
         return report
 
+    def pause(self) -> None:
+        """Takes no further step: what a last cut holds is then all that was ever trained. Marks are still answered."""
+        self._paused.set()
+
     def stop(self) -> None:
         """Ends `run` at the next step boundary."""
         self._stopping.set()
@@ -103,7 +108,7 @@ class Worker:
         finished = False
         while not self._stopping.is_set():
             self._mark_if_asked()
-            if finished:
+            if finished or self._paused.is_set():
                 self._stopping.wait(IDLE_S)
                 continue
             try:
