@@ -89,7 +89,7 @@ class Driver:
         self._patiently("StoreUnavailable", (StoreError,), ledger.start)
         resumed = self._patiently("StoreUnavailable", (StoreError,), ledger.resume)
         self._starts = self._discover(ledger)
-        self._board.resume(ledger.totals().samples, ledger.totals().skipped)
+        self._count_from(ledger)
         self._show(ledger)
         try:
             self._start_fleet(ledger, resumed)
@@ -98,6 +98,10 @@ class Driver:
             self._fleet.stop(timeout_s=15)
             if self._publisher is not None:
                 self._publisher.close()
+
+    def _count_from(self, ledger: Ledger) -> None:
+        totals = ledger.totals()
+        self._board.resume(totals.steps, totals.samples, totals.skipped)
 
     def _discover(self, ledger: Ledger) -> list[PartitionStart]:
         errors = (SourceUnavailableError, TopicNotFoundError)
@@ -148,6 +152,7 @@ class Driver:
                 if older is None:
                     raise
                 resumed = older
+                self._count_from(ledger)
                 self._starts = self._discover(ledger)
 
     def _open_publisher(self, weights: Sequence[tuple[str, tuple[int, ...]]]) -> None:
@@ -199,7 +204,7 @@ class Driver:
             with self._settled("checkpoint"):
                 shards, workers = self._cut(epoch, "checkpoint", epoch, full, prefix, CUT_TIMEOUT_S)
                 progress = self._board.status.progress
-                metrics = {"auc": progress.auc, "loss": progress.loss} if progress else {}
+                metrics = {"auc": progress.auc, "loss": progress.loss, "step": progress.step} if progress else {}
                 version = self._publisher.status.version if self._publisher and self._publisher.status else None
                 windows = self._board.gate.state()
                 ledger.commit(epoch, full, prefix, shards, workers, self._starts, windows, metrics, version)

@@ -69,6 +69,7 @@ class Resumed:
 class Totals:
     """Counts up to an epoch, since the training first started."""
 
+    steps: int
     samples: int
     skipped: int
 
@@ -196,8 +197,9 @@ class Ledger:
     def totals(self) -> Totals:
         """Counts of the last commit."""
         if self.manifest is None:
-            return Totals(0, 0)
-        return Totals(self.manifest.samples, sum(self.manifest.skipped_by_partition.values()))
+            return Totals(0, 0, 0)
+        steps = int(self.manifest.metrics.get("step") or 0)
+        return Totals(steps, self.manifest.samples, sum(self.manifest.skipped_by_partition.values()))
 
     def starts(self) -> list[PartitionStart]:
         """Partitions as the last commit left them."""

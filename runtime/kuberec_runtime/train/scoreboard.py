@@ -28,9 +28,10 @@ class Scoreboard:
         self._rate = deque[tuple[float, int]]()
         self._skipped_before = 0
 
-    def resume(self, samples: int, skipped: int) -> None:
+    def resume(self, steps: int, samples: int, skipped: int) -> None:
         """Starts counting where the last commit stands."""
         assert self.status.progress is not None
+        self.status.progress.step = steps
         self.status.progress.samples = samples
         self.status.progress.skipped_records = self._skipped_before = skipped
 
