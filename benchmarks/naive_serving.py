@@ -15,8 +15,8 @@ from starlette.requests import Request
 
 from featuregen.compiler import compile_plan
 from featuregen.engine import Engine
+from kuberec_api.layout import build_layout
 from kuberec_api.model import RecModel
-from kuberec_runtime.models.layout import build_layout
 from kuberec_runtime.models.network import Network
 from kuberec_runtime.publish.publication import Version, row_prefix, unpack_dense
 

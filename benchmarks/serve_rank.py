@@ -24,11 +24,11 @@ import yaml
 from benchmarks.measure import in_turns, options
 from featuregen.compiler import compile_plan
 from featuregen.engine import Engine
+from kuberec_api.layout import build_layout
 from kuberec_api.model import RecModel
 from kuberec_api.serving import RecServing
 from kuberec_api.training import RecTraining, RowType
 from kuberec_runtime.models.embed import plan_lookup
-from kuberec_runtime.models.layout import build_layout
 from kuberec_runtime.publish.featurestore import Event, FeatureStore
 from kuberec_runtime.publish.publication import Description, Publication, TableMeta, Version
 from kuberec_runtime.publish.tier import Tier

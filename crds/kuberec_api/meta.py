@@ -1,5 +1,6 @@
 """What all three kinds share: group, metadata, conditions, references. Times are RFC 3339 strings in UTC."""
 
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Literal
 
@@ -81,3 +82,8 @@ class Resources(SpecModel):
     cpu: Quantity = "1"
     memory: Quantity = "2Gi"
     gpus: Annotated[int, Field(ge=0, le=16)] = 0
+
+
+def timestamp(moment: datetime) -> str:
+    """Returns RFC 3339 in UTC with whole seconds, as Kubernetes writes it."""
+    return moment.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

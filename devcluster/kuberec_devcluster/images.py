@@ -37,6 +37,7 @@ class Image:
         return [*(path for path in code if path.exists()), _base_key(), _BASE_PATH]
 
 
+_PIP_FOLDER = "/etc/xdg/pip"  # where pip, in the image that is being built, looks for settings of the system
 OPERATOR = Image(
     "localhost/kuberec/operator:dev", "operator/Dockerfile", "about 1 minute the first time, then 10 seconds"
 )
@@ -135,7 +136,7 @@ def build(image: Image, *, force: bool = False) -> str:
         context = Path(secrets, "context")
         _copy_context(context)
         command = ["bud", "--layers", "--network", "host", "--format", "oci", "--build-arg", f"BASE={base}"]
-        mounts = ["-v", f"{_pip_settings(Path(secrets, 'pip'))}:/root/.config/pip:ro"]
+        mounts = ["-v", f"{_pip_settings(Path(secrets, 'pip'))}:{_PIP_FOLDER}:ro"]
         dockerfile = ["-f", str(REPOSITORY / image.dockerfile), "-t", image.name, str(context)]
         _buildah(*command, *mounts, *dockerfile, log=f"image-{Path(image.dockerfile).parent}")
     note.parent.mkdir(parents=True, exist_ok=True)
@@ -169,7 +170,7 @@ def _pip_settings(folder: Path) -> Path:
     bundle = next((it for it in _bundles() if it.exists()), None)
     if bundle is not None:
         shutil.copy(bundle, folder / "ca.crt")
-        lines.append("cert = /root/.config/pip/ca.crt")
+        lines.append(f"cert = {_PIP_FOLDER}/ca.crt")
     (folder / "pip.conf").write_text("\n".join(lines) + "\n")
     return folder
 

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from kuberec_api import RecModel, RecServing, RecTraining
-from kuberec_api.meta import Condition
+from kuberec_api.meta import Condition, timestamp
 from kuberec_operator import events
 from kuberec_operator.cluster import Body, Cluster, Conflict, KindUnknown
 from kuberec_operator.kinds import (
@@ -34,7 +34,7 @@ from kuberec_operator.metrics import CONDITIONS, RECONCILE_ERRORS, RECONCILE_SEC
 from kuberec_operator.plan import model as model_plan
 from kuberec_operator.plan import serving as serving_plan
 from kuberec_operator.plan import training as training_plan
-from kuberec_operator.plan.decision import ChildRef, Decision, Note, Verdict, conditions, timestamp
+from kuberec_operator.plan.decision import ChildRef, Decision, Note, Verdict, conditions
 from kuberec_operator.plan.observed import (
     JobView,
     Replicas,

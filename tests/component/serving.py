@@ -10,11 +10,11 @@ import yaml
 
 from featuregen.compiler import compile_plan
 from featuregen.engine import Engine
+from kuberec_api.layout import build_layout
 from kuberec_api.model import RecModel
 from kuberec_api.serving import RecServing
 from kuberec_api.training import RowType
 from kuberec_runtime.models.embed import assemble, plan_lookup
-from kuberec_runtime.models.layout import build_layout
 from kuberec_runtime.models.network import Network
 from kuberec_runtime.publish.featurestore import Event, FeatureStore
 from kuberec_runtime.publish.publication import Description, Publication, TableMeta, Version

@@ -8,7 +8,7 @@ import yaml
 
 from featuregen.compiler import compile_plan
 from kuberec_api import RecModel
-from kuberec_runtime.models.layout import build_layout
+from kuberec_api.layout import build_layout
 from kuberec_runtime.models.network import Network
 
 FEED = Path(__file__).parents[2] / "examples" / "feed.yaml"

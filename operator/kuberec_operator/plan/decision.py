@@ -8,10 +8,10 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
-from kuberec_api.meta import Condition, ConditionStatus
+from kuberec_api.meta import Condition, ConditionStatus, timestamp
 from kuberec_operator.kinds import HASH
 
 Manifest = dict[str, Any]
@@ -53,11 +53,6 @@ class Verdict:
     true: bool
     reason: str
     message: str = ""
-
-
-def timestamp(now: datetime) -> str:
-    """Returns RFC 3339 in UTC with whole seconds, as Kubernetes writes it."""
-    return now.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def parse_time(text: str) -> datetime:

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from kuberec_api import RecTraining
-from kuberec_api.meta import ConditionStatus
+from kuberec_api.meta import ConditionStatus, timestamp
 from kuberec_api.training import Restart, TrainingState
 from kuberec_operator import events
 from kuberec_operator.plan.decision import ChildRef, Decision, Manifest, Note, Verdict, conditions
@@ -72,7 +72,7 @@ class Draft:
     def lost(self, role: str, reason: str, message: str) -> "Draft":
         """Adds an entry to the restarts."""
         entry = Restart(
-            time=self.now.isoformat(timespec="seconds").replace("+00:00", "Z"),
+            time=timestamp(self.now),
             attempt=self.attempt,
             role=role,
             reason=reason,

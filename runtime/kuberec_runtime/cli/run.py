@@ -10,11 +10,11 @@ from rich.table import Table
 
 from featuregen.compiler import compile_plan
 from featuregen.errors import FeatureError
+from kuberec_api.layout import NetworkError, build_layout
 from kuberec_api.training import RecTrainingStatus
 from kuberec_runtime.checkpoint import CheckpointError
 from kuberec_runtime.local.resources import Overrides, ResourceFileError, localize, read_resources
 from kuberec_runtime.local.supervisor import TrainingFailedError, TrainingProcess
-from kuberec_runtime.models.layout import NetworkError, build_layout
 
 LOOK_EVERY_S = 0.5
 

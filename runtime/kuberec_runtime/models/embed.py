@@ -13,7 +13,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from featuregen.engine import Features
-from kuberec_runtime.models.layout import Layout, Slot
+from kuberec_api.layout import Layout, Slot
 from kuberec_runtime.table.buckets import key_of
 from kuberec_runtime.table.compiled import kernel
 from kuberec_runtime.table.mode import Mode, row_mode

@@ -15,9 +15,9 @@ import tensorflow as tf
 from keras import ops
 from numpy.typing import NDArray
 
+from kuberec_api.layout import Layout
 from kuberec_api.model import NetworkKind, RecModelSpec
 from kuberec_runtime.models.flat import by_name, joined, size_of
-from kuberec_runtime.models.layout import Layout
 
 F32 = NDArray[np.float32]
 

@@ -18,9 +18,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from featuregen.compiler import compile_plan
+from kuberec_api.layout import build_layout
 from kuberec_api.model import RecModel
 from kuberec_api.serving import RecServing, ServedVersion
-from kuberec_runtime.models.layout import build_layout
 from kuberec_runtime.serve.http import HttpApi
 from kuberec_runtime.serve.replica import POLL_S, Replica, ReplicaConfig
 

@@ -17,11 +17,11 @@ from featuregen.compiler import compile_plan
 from featuregen.engine import Engine, Features
 from featuregen.errors import FeatureError
 from featuregen.spec import duration_ms
+from kuberec_api.layout import build_layout
 from kuberec_api.model import RecModel
 from kuberec_api.serving import RecServing, ServedVersion, VersionPolicy
 from kuberec_api.training import RowType
 from kuberec_runtime.models.embed import assemble, plan_lookup
-from kuberec_runtime.models.layout import build_layout
 from kuberec_runtime.publish.featurestore import FeatureStore
 from kuberec_runtime.publish.publication import Version
 from kuberec_runtime.publish.resp import parse_address

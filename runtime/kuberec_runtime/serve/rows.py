@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from kuberec_api.layout import Layout
 from kuberec_api.training import RowType
-from kuberec_runtime.models.layout import Layout
 from kuberec_runtime.publish.errors import TierError
 from kuberec_runtime.publish.resp import Address, Connection
 from kuberec_runtime.publish.tier import fetch_rows

@@ -14,8 +14,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from kuberec_api.layout import Layout
 from kuberec_api.training import RowType
-from kuberec_runtime.models.layout import Layout
 from kuberec_runtime.publish.errors import TierCorrupt, TierError
 from kuberec_runtime.publish.publication import Current, Delta, Dense, Description, Version
 from kuberec_runtime.publish.tier import Tier

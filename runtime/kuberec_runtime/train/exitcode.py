@@ -6,8 +6,8 @@ Exit codes follow sysexits.h in 64..78: the operator never retries those. Everyt
 from dataclasses import dataclass
 
 from featuregen.errors import FeatureError
+from kuberec_api.layout import NetworkError
 from kuberec_runtime.checkpoint import CorruptLog, Fenced, NothingToRestore, StoreError
-from kuberec_runtime.models.layout import NetworkError
 from kuberec_runtime.publish.errors import StalePublication
 from kuberec_runtime.stream.source import SourceError
 from kuberec_runtime.train.fleet import LostError

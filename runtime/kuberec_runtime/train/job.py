@@ -10,8 +10,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from featuregen.compiler import Plan, compile_plan
 from featuregen.schema import sample_schema
 from kuberec_api import RecModel, RecTraining
+from kuberec_api.layout import Layout, build_layout
 from kuberec_api.training import KafkaSource
-from kuberec_runtime.models.layout import Layout, build_layout
 
 
 class InvalidInputError(ValueError):

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featuregen.compiler import explain_difference
+from kuberec_api.meta import timestamp
 from kuberec_api.training import CheckpointStatus, Offset
 from kuberec_runtime.checkpoint import (
     CommitLog,
@@ -258,7 +259,7 @@ class Ledger:
             attempt=self._job.attempt,
             digest=self._job.plan.digest,
             spec_hash=self._spec_hash,
-            created_at=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+            created_at=timestamp(datetime.now(UTC)),
             chain=chain,
             dense=write_dense(self._store, prefix or self.prefix(epoch), arrays, metadata),
             offsets=tuple(offsets),

@@ -11,9 +11,10 @@ from datetime import UTC, datetime
 import numpy as np
 from numpy.typing import NDArray
 
+from kuberec_api.layout import Table
+from kuberec_api.meta import timestamp
 from kuberec_api.training import PublicationStatus, RowType
 from kuberec_runtime.models.flat import WeightShapes, by_name
-from kuberec_runtime.models.layout import Table
 from kuberec_runtime.publish.errors import TierCorrupt
 from kuberec_runtime.publish.publication import Description, Publication, TableMeta, Version
 from kuberec_runtime.train.job import Job
@@ -46,7 +47,7 @@ class Publisher:
         if current is not None and self.status is None:
             meta = self._tier.meta(current.namespace)
             published = datetime.fromtimestamp((meta.trained_at if meta else 0) / 1000, UTC)
-            self.status = PublicationStatus(version=str(current.version), published_at=_stamp(published))
+            self.status = PublicationStatus(version=str(current.version), published_at=timestamp(published))
 
     def commit(self, epoch: int, shards: Sequence[ShardPublication], ledger: Ledger, watermark_ms: int) -> None:
         """Moves `current` to version `<attempt>.<epoch>`.
@@ -78,7 +79,7 @@ class Publisher:
         )
         self._first = False
         rows = sum(s.rows for s in shards)
-        self.status = PublicationStatus(version=str(version), rows=rows, published_at=_stamp(datetime.now(UTC)))
+        self.status = PublicationStatus(version=str(version), rows=rows, published_at=timestamp(datetime.now(UTC)))
 
     def owner(self) -> int:
         """The newest attempt that has claimed the tier, -1 if none."""
@@ -104,7 +105,3 @@ def _union(parts: Sequence[dict[str, I64]]) -> dict[str, I64]:
         for table, ids in part.items():
             by_table.setdefault(table, []).append(ids)
     return {table: np.concatenate(ids) for table, ids in by_table.items()}
-
-
-def _stamp(moment: datetime) -> str:
-    return moment.isoformat(timespec="seconds").replace("+00:00", "Z")

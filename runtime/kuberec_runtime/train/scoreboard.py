@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from kuberec_api.meta import Condition, ConditionStatus
+from kuberec_api.meta import Condition, ConditionStatus, timestamp
 from kuberec_api.training import Monitor, Outcome, Progress, RecTrainingStatus
 from kuberec_runtime.monitor import Gate, Verdict, Window, auc
 from kuberec_runtime.train.reports import WorkerReport
@@ -117,4 +117,4 @@ class Scoreboard:
 
 
 def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    return timestamp(datetime.now(UTC))

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from featuregen.compiler import compile_plan
 from kuberec_api import RecModel
+from kuberec_api.layout import NetworkError, build_layout
 from kuberec_runtime.models.embed import dedupe, pool, pool_backward, squash
-from kuberec_runtime.models.layout import NetworkError, build_layout
 
 FEED = Path(__file__).parents[3] / "examples" / "feed.yaml"
 
