@@ -34,15 +34,6 @@ class ThreadFleet(Fleet):
     def run_workers(self) -> None:
         self._runs = {self._threads.submit(worker.run): i for i, worker in enumerate(self._workers)}
 
-    def shards(self, method: str, *args: Any, each: Sequence[tuple[Any, ...]] | None = None) -> list[Any]:
-        return self._start(self._shards, method, args, each)
-
-    def workers(self, method: str, *args: Any, each: Sequence[tuple[Any, ...]] | None = None) -> list[Any]:
-        return self._start(self._workers, method, args, each)
-
-    def worker(self, index: int, method: str, *args: Any) -> Any:
-        return self._threads.submit(getattr(self._workers[index], method), *args)
-
     def gather(
         self, pending: Sequence[Any], timeout_s: float, what: str, tick: Callable[[], None] = lambda: None
     ) -> list[Any]:

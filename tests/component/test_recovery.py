@@ -72,6 +72,7 @@ def test_killed_anywhere_every_record_is_applied_once(training: Training, point:
 
 
 def test_a_training_that_is_asked_to_stop_commits_what_it_learnt(training: Training) -> None:
+    training.set("RecTraining", "spec.source.kafka.stopAt", "Never")  # it must not end by itself before it is asked
     training.start()
     training.until("some samples", lambda s: s.progress is not None and s.progress.samples > 500)
     assert training.process is not None
@@ -82,6 +83,7 @@ def test_a_training_that_is_asked_to_stop_commits_what_it_learnt(training: Train
     progress = training.status().progress
     assert progress is not None
     assert stopped.samples == progress.samples > 500
+    training.set("RecTraining", "spec.source.kafka.stopAt", "End")
     training.start()
     assert training.wait() == 0, training.log()[-3000:]
     assert_exactly_once(training)

@@ -111,6 +111,7 @@ class KafkaSource:
         self._decoder = Decoder(schema, spec.format)
         self._starts = {s.partition: s for s in starts}
         self._position = {s.partition: s.position.next for s in starts}
+        self._resumed = {s.partition: s.position for s in starts if s.position.skip}  # inside a message, not read yet
         self._open = {s.partition for s in starts if s.end is not None and s.position.next < s.end}
         self._bounded = all(s.end is not None for s in starts)
         self._chunks: deque[Chunk] = deque()
@@ -203,13 +204,14 @@ class KafkaSource:
         except DecodeError:
             table, rows = self._one_by_one(messages, bad)
         counts = np.array(rows, np.int64)
-        for partition_id, start in self._starts.items():
-            first = np.flatnonzero((partition == partition_id) & (offset == start.position.next))
-            if start.position.skip and first.size:
+        for partition_id, position in list(self._resumed.items()):
+            first = np.flatnonzero((partition == partition_id) & (offset == position.next))
+            if first.size:
                 m = int(first[0])
-                table = _without(table, int(counts[:m].sum()), start.position.skip)
-                before[m] = start.position.skip
-                counts[m] -= start.position.skip
+                table = _without(table, int(counts[:m].sum()), position.skip)
+                before[m] = position.skip
+                counts[m] -= position.skip
+                del self._resumed[partition_id]
         return Chunk(table, partition, offset, counts, before, bad)
 
     def _one_by_one(self, messages: Sequence[Message], bad: NDArray[np.bool_]) -> tuple[pa.Table, list[int]]:

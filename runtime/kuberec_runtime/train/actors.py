@@ -52,9 +52,9 @@ class ShardActor:
         """See `ShardHost.publish`."""
         return self._host.publish(epoch, timeout_s)
 
-    def settle(self, consumer: Consumer, kept: bool) -> None:
+    def settle(self, consumer: Consumer, epoch: int, kept: bool) -> None:
         """See `ShardHost.settle`."""
-        self._host.settle(consumer, kept)
+        self._host.settle(consumer, epoch, kept)
 
     def start_over(self) -> None:
         """See `ShardHost.start_over`."""

@@ -1,4 +1,4 @@
-"""One attempt from start to end: opens epochs, commits, publishes, reports; everything it decides is in `_run`.
+"""One attempt from start to end: opens epochs, commits, publishes, reports; what it does when is in `_train`.
 
 Order at the start, and why: claim the log (older attempts are fenced from here on), read the last commit, claim the
 tier, only then train. Order in a cut: shards copy, workers tell their positions, files are written, the manifest, the
@@ -17,6 +17,7 @@ import numpy as np
 
 from featuregen.spec import duration_ms
 from kuberec_runtime.checkpoint import CorruptFile, Fenced, StoreError, open_store
+from kuberec_runtime.models.flat import WeightShapes
 from kuberec_runtime.publish.errors import StalePublication, TierCorrupt, TierError
 from kuberec_runtime.stream import PartitionStart, SourceUnavailableError, TopicNotFoundError
 from kuberec_runtime.stream.kafka import discover
@@ -121,7 +122,7 @@ class Driver:
             ledger.begin(state, self._starts)
         else:
             resumed = self._restore(ledger, resumed)
-            self._board.gate.restore(resumed.windows)
+            self._board.restore_windows(resumed.windows)
             logger.info("resumed from epoch %d with %d samples", resumed.manifest.epoch, resumed.manifest.samples)
         self._epoch = ledger.next_epoch()
         self._show(ledger)
@@ -155,7 +156,7 @@ class Driver:
                 self._count_from(ledger)
                 self._starts = self._discover(ledger)
 
-    def _open_publisher(self, weights: Sequence[tuple[str, tuple[int, ...]]]) -> None:
+    def _open_publisher(self, weights: WeightShapes) -> None:
         if self._spec.publish is not None:
             self._publisher = Publisher(self._job, weights)
             self._patiently("PublishFailed", (TierError,), self._publisher.claim)
@@ -201,7 +202,7 @@ class Driver:
         epoch, full = self._next_epoch(), ledger.full_next()
         prefix = ledger.prefix(epoch)
         try:
-            with self._settled("checkpoint"):
+            with self._settled("checkpoint", epoch):
                 shards, workers = self._cut(epoch, "checkpoint", epoch, full, prefix, CUT_TIMEOUT_S)
                 progress = self._board.status.progress
                 metrics = {"auc": progress.auc, "loss": progress.loss, "step": progress.step} if progress else {}
@@ -222,7 +223,7 @@ class Driver:
             return
         epoch = self._next_epoch()
         try:
-            with self._settled("publication"):
+            with self._settled("publication", epoch):
                 shards, workers = self._cut(epoch, "publish", epoch, CUT_TIMEOUT_S)
                 watermark = max([ledger.manifest.watermark_ms if ledger.manifest else 0, *_watermarks(workers)])
                 self._publisher.commit(epoch, shards, ledger, watermark)
@@ -245,7 +246,7 @@ class Driver:
         self._patiently("PublishFailed", (TierError,), self._publisher.start_over)
 
     def _gate_open(self) -> bool:
-        verdict = self._board.gate.judge()
+        verdict = self._board.verdict
         if verdict.open:
             self._board.condition(PUBLISHING_PAUSED, False, "MonitorsInRange")
         else:
@@ -253,14 +254,14 @@ class Driver:
         return verdict.open
 
     @contextmanager
-    def _settled(self, consumer: str) -> Iterator[None]:
+    def _settled(self, consumer: str, epoch: int) -> Iterator[None]:
         """Tells the shards whether what they copied was kept."""
         kept = False
         try:
             yield
             kept = True
         finally:
-            self._fleet.shards("settle", consumer, kept)
+            self._fleet.shards("settle", consumer, epoch, kept)
 
     def _cut(self, epoch: int, shard_method: str, *args: object) -> tuple[list[Any], list[WorkerCut]]:
         shards = self._fleet.shards(shard_method, *args)

@@ -54,15 +54,15 @@ class Fleet:
 
     def shards(self, method: str, *args: Any, each: Sequence[tuple[Any, ...]] | None = None) -> list[Any]:
         """Starts a method on every shard and returns the pending results in order; `each` gives arguments by shard."""
-        return [getattr(s, method).remote(*args, *(each[i] if each else ())) for i, s in enumerate(self._shards)]
+        return self._start(self._shards, method, args, each)
 
     def workers(self, method: str, *args: Any, each: Sequence[tuple[Any, ...]] | None = None) -> list[Any]:
         """Starts a method on every worker and returns the pending results in order; `each`: arguments by worker."""
-        return [getattr(w, method).remote(*args, *(each[i] if each else ())) for i, w in enumerate(self._workers)]
+        return self._start(self._workers, method, args, each)
 
     def worker(self, index: int, method: str, *args: Any) -> Any:
         """Starts a method on one worker."""
-        return getattr(self._workers[index], method).remote(*args)
+        return self._start([self._workers[index]], method, args, None)[0]
 
     def gather(
         self, pending: Sequence[Any], timeout_s: float, what: str, tick: Callable[[], None] = lambda: None
@@ -101,6 +101,11 @@ class Fleet:
         ray.wait(running, num_returns=len(running), timeout=timeout_s) if running else None
         closing = self.shards("close")
         ray.wait(closing, num_returns=len(closing), timeout=timeout_s) if closing else None
+
+    def _start(
+        self, members: Sequence[Any], method: str, args: tuple[Any, ...], each: Sequence[tuple[Any, ...]] | None
+    ) -> list[Any]:
+        return [getattr(m, method).remote(*args, *(each[i] if each else ())) for i, m in enumerate(members)]
 
     @staticmethod
     def _result(ref: Any, role: str, index: int) -> Any:

@@ -5,9 +5,12 @@ from collections import deque
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+import numpy as np
+from numpy.typing import NDArray
+
 from kuberec_api.meta import Condition, ConditionStatus, timestamp
 from kuberec_api.training import Monitor, Outcome, Progress, RecTrainingStatus
-from kuberec_runtime.monitor import Gate, Verdict, Window, auc
+from kuberec_runtime.monitor import Gate, Window, auc
 from kuberec_runtime.train.reports import WorkerReport
 
 PROGRESS_WINDOW = 50_000
@@ -23,6 +26,7 @@ class Scoreboard:
         self.status = RecTrainingStatus(progress=Progress())
         self.gate = Gate(monitors)
         self.window = Window(PROGRESS_WINDOW)
+        self.verdict = self.gate.judge()
         self._generation = generation
         self._loss = deque[tuple[float, int]](maxlen=50)
         self._rate = deque[tuple[float, int]]()
@@ -35,8 +39,13 @@ class Scoreboard:
         self.status.progress.samples = samples
         self.status.progress.skipped_records = self._skipped_before = skipped
 
-    def add(self, reports: Sequence[WorkerReport]) -> Verdict:
-        """Adds what the workers did since the last call and judges the monitors."""
+    def restore_windows(self, windows: dict[str, NDArray[np.float32]]) -> None:
+        """Refills the monitors' windows from a checkpoint and judges them."""
+        self.gate.restore(windows)
+        self.verdict = self.gate.judge()
+
+    def add(self, reports: Sequence[WorkerReport]) -> None:
+        """Adds what the workers did since the last call and judges the monitors: `verdict` is as of now."""
         progress = self.status.progress
         assert progress is not None
         for report in reports:
@@ -56,12 +65,11 @@ class Scoreboard:
         value = auc(*self.window.pairs())
         progress.auc = None if value is None else round(value, 6)
         progress.updated_at = _now()
-        verdict = self.gate.judge()
-        self.status.monitors = list(verdict.monitors)
+        self.verdict = self.gate.judge()
+        self.status.monitors = list(self.verdict.monitors)
         bad = [text for r in reports for text in r.bad_records]
         if bad:
             self.condition(DEGRADED, True, "BadRecordsSkipped", f"{progress.skipped_records} skipped; last: {bad[-1]}")
-        return verdict
 
     def condition(self, kind: str, true: bool, reason: str, message: str = "") -> None:
         """Sets a condition; the transition time moves only when its status flips."""

@@ -6,6 +6,7 @@ in the last commit, in the copy that is being written, or dirty.
 """
 
 import os
+import threading
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,7 +50,8 @@ class ShardHost:
     def __init__(self, job: Job, index: int, token: bytes) -> None:
         self._job, self._index, self._token = job, index, token
         self._count = job.training.spec.parameter_servers.replicas
-        self._taken: dict[Consumer, dict[int, I64]] = {}
+        self._taken: dict[Consumer, tuple[int, dict[int, I64]]] = {}
+        self._settling = threading.Lock()
         self._shard: Shard | None = None
         self._tier: Tier | None = None
 
@@ -119,7 +121,7 @@ class ShardHost:
                 if len(rows.keys)
             )
         except BaseException:
-            self.settle("checkpoint", kept=False)
+            self.settle("checkpoint", epoch, kept=False)
             raise
         return ShardEpoch(files, cut.dense, dict(cut.applied))
 
@@ -134,14 +136,20 @@ class ShardHost:
         try:
             changed, count = self._write_rows(cut)
         except BaseException:
-            self.settle("publication", kept=False)
+            self.settle("publication", epoch, kept=False)
             raise
         crash_here("shard.rows-published")
         return ShardPublication(count, changed, cut.dense)
 
-    def settle(self, consumer: Consumer, kept: bool) -> None:
-        """Forgets the last cut's keys if it was committed or published, else marks them dirty again."""
-        keys = self._taken.pop(consumer, {})
+    def settle(self, consumer: Consumer, epoch: int, kept: bool) -> None:
+        """Forgets the keys of the cut `epoch` if it was committed or published, else marks them dirty again.
+
+        A word that comes late, when the consumer's next cut is taken already, changes nothing.
+        """
+        with self._settling:
+            if self._taken.get(consumer, (None, {}))[0] != epoch:
+                return
+            _, keys = self._taken.pop(consumer)
         if not kept and keys:
             self._ready.redirty(consumer, keys)
 
@@ -155,7 +163,7 @@ class ShardHost:
 
     def rows(self) -> int:
         """Rows held."""
-        return sum(self._ready.report().rows.values())
+        return self._ready.rows
 
     def close(self) -> None:
         """Stops listening."""
@@ -165,9 +173,11 @@ class ShardHost:
             self._tier.close()
 
     def _take(self, epoch: int, consumer: Consumer, full: bool, timeout_s: float) -> Cut:
-        self.settle(consumer, kept=False)
+        if (unsettled := self._taken.get(consumer)) is not None:
+            self.settle(consumer, unsettled[0], kept=False)
         cut = self._ready.await_cut(epoch, consumer, full, timeout_s)
-        self._taken[consumer] = {width: rows.keys for width, rows in cut.rows.items()}
+        with self._settling:
+            self._taken[consumer] = epoch, {width: rows.keys for width, rows in cut.rows.items()}
         return cut
 
     def _write_rows(self, cut: Cut) -> tuple[dict[str, I64], int]:

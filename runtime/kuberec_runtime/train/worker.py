@@ -92,7 +92,7 @@ class Worker:
         """Returns what happened since the last call."""
         with self._lock:
             report, self._report = self._report, WorkerReport(finished=self._report.finished, lag=self._report.lag)
-        report.skipped = sum(self._skipped.values())
+            report.skipped = sum(self._skipped.values())
         report.bad_records = list(self._source.bad_records())
         return report
 
@@ -161,8 +161,9 @@ class Worker:
         self._positions.update(batch.positions)
         for partition, n in batch.samples.items():
             self._samples[partition] = self._samples.get(partition, 0) + n
-        for partition, n in batch.skipped.items():
-            self._skipped[partition] = self._skipped.get(partition, 0) + n
+        with self._lock:  # `report` adds them up from another thread
+            for partition, n in batch.skipped.items():
+                self._skipped[partition] = self._skipped.get(partition, 0) + n
         self._watermark = max(self._watermark, batch.watermark_ms)
 
     def _count(self, prepared: Prepared, loss: float, predictions: F32) -> None:
