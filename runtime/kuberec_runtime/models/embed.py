@@ -9,12 +9,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from featuregen.engine import Features
 from kuberec_api.layout import Layout, Slot
-from kuberec_runtime.table.buckets import key_of
+from kuberec_runtime.table.buckets import key_of, mix64
 from kuberec_runtime.table.compiled import kernel
 from kuberec_runtime.table.mode import Mode, row_mode
 from kuberec_runtime.table.rowops import add_row
@@ -117,7 +116,7 @@ def gradients(lookup: Lookup, dx: F32) -> dict[int, F32]:
     return out
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def dedupe(keys: I64, unique: I64, inverse: I32) -> int:
     """Writes the distinct keys in order of first appearance and each key's index among them; returns their number."""
     capacity = 16
@@ -128,11 +127,7 @@ def dedupe(keys: I64, unique: I64, inverse: I32) -> int:
     count = 0
     for i in range(keys.size):
         key = keys[i]
-        h = np.uint64(key)
-        h ^= h >> np.uint64(32)
-        h *= np.uint64(0x9E3779B97F4A7C15)
-        h ^= h >> np.uint64(29)
-        p = np.int64(h & np.uint64(mask))
+        p = np.int64(mix64(np.uint64(key)) & np.uint64(mask))
         while True:
             at = slots[p]
             if at < 0:
@@ -227,7 +222,7 @@ def _pool_backward(
                 out[row, 0] += dx[r, linear_column] * scale
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def squash(values: F32, x: F32, column: int) -> None:
     """Writes sign(v) * log(1 + |v|) to x[:, column:], in float64 inside; one row is copied to all of x's rows."""
     n = x.shape[0]

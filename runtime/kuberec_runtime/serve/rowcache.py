@@ -12,8 +12,10 @@ refresh reads the tier, and an admission under an older generation is dropped.
 import threading
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from kuberec_runtime.table.buckets import mix64
+from kuberec_runtime.table.compiled import kernel
 
 F32 = NDArray[np.float32]
 I64 = NDArray[np.int64]
@@ -80,16 +82,12 @@ class RowCache:
         return int((self._keys != EMPTY).sum())
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _first(key: int, size: int) -> int:
-    h = np.uint64(key)
-    h ^= h >> np.uint64(32)
-    h *= np.uint64(0x9E3779B97F4A7C15)
-    h ^= h >> np.uint64(29)
-    return np.int64(h & np.uint64(size // WAYS - 1)) * WAYS  # type: ignore[return-value]
+    return np.int64(mix64(np.uint64(key)) & np.uint64(size // WAYS - 1)) * WAYS  # type: ignore[return-value]
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _find(key: int, tags: I64) -> int:
     first = _first(key, tags.size)
     for at in range(first, first + WAYS):
@@ -98,7 +96,7 @@ def _find(key: int, tags: I64) -> int:
     return -1
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _read(keys: I64, tags: I64, uses: U8, absent: Flags, stored: F32, out: F32, misses: I64) -> tuple[int, int]:
     missed = 0
     gone = 0
@@ -118,7 +116,7 @@ def _read(keys: I64, tags: I64, uses: U8, absent: Flags, stored: F32, out: F32, 
     return missed, gone
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _admit(keys: I64, rows: F32, found: Flags, tags: I64, uses: U8, absent: Flags, stored: F32) -> None:
     for i in range(keys.size):
         first = _first(keys[i], tags.size)
@@ -144,7 +142,7 @@ def _admit(keys: I64, rows: F32, found: Flags, tags: I64, uses: U8, absent: Flag
             stored[victim, d] = rows[i, d]
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _refresh(keys: I64, rows: F32, found: Flags, tags: I64, absent: Flags, stored: F32) -> None:
     for i in range(keys.size):
         at = _find(keys[i], tags)
@@ -155,7 +153,7 @@ def _refresh(keys: I64, rows: F32, found: Flags, tags: I64, absent: Flags, store
             stored[at, d] = rows[i, d]
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _contains(keys: I64, tags: I64) -> Flags:
     out = np.zeros(keys.size, np.bool_)
     for i in range(keys.size):

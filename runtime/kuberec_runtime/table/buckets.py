@@ -38,10 +38,7 @@ def bucket_of(keys: I64) -> U8:
         uint8, shape (n,): the top 8 bits of `mix64(key)`.
     """
     x = np.ascontiguousarray(keys, np.int64).view(np.uint64)
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    x = x ^ (x >> np.uint64(31))
-    return (x >> np.uint64(56)).astype(np.uint8)
+    return (mix64.py_func(x) >> np.uint64(56)).astype(np.uint8)
 
 
 def shard_of(keys: I64, shards: int) -> U8:
