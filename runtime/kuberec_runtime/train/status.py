@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import threading
+import time
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,6 +16,8 @@ from kuberec_api.meta import API_VERSION
 from kuberec_api.training import RecTrainingStatus
 
 FIELD_MANAGER = "kuberec-runtime"
+PAUSE_S = 0.5
+"""Between two writes, also when the API server refuses them and the driver waits for the last one."""
 OWNED = {"conditions", "progress", "checkpoint", "publication", "monitors", "outcome"}
 
 logger = logging.getLogger(__name__)
@@ -124,8 +127,7 @@ class KubernetesStatus:
                     self._slot = self._slot or status
             if self._closing.is_set() and self._slot is None:
                 return
-            if self._closing.is_set() or not self._wake.is_set():
-                self._closing.wait(0.5)
+            time.sleep(PAUSE_S)
 
     @staticmethod
     def _connect() -> Any:
