@@ -81,8 +81,33 @@ class PartitionOffset(ManifestModel):
     end: int | None = None
 
 
+class TableRef(ManifestModel):
+    """An embedding table: keys are `ordinal << 48 | id`, weights `[linear weight | embedding]` if `linear`."""
+
+    name: str
+    ordinal: int
+    dim: int
+    linear: bool = False
+
+    @property
+    def width(self) -> int:
+        """Weights of a row."""
+        return self.dim + self.linear
+
+
+class WeightRef(ManifestModel):
+    """A dense weight's name and shape; `weights` of the dense file is all of them, flat, in this order."""
+
+    name: str
+    shape: tuple[int, ...]
+
+
 class Manifest(ManifestModel):
-    """One committed epoch."""
+    """One committed epoch.
+
+    `tables`, `weights` and `interval_ms` (0: unknown) let a reader without the model name what the files hold and judge
+    how fresh a commit is; epochs that were written before they existed leave them empty.
+    """
 
     format: Literal[1] = 1
     epoch: int
@@ -97,6 +122,9 @@ class Manifest(ManifestModel):
     skipped_by_partition: dict[int, int] = Field(default_factory=dict)
     watermark_ms: int = 0
     shards: int = 0
+    tables: tuple[TableRef, ...] = ()
+    weights: tuple[WeightRef, ...] = ()
+    interval_ms: int = 0
     libraries: dict[str, str] = Field(default_factory=dict)
     metrics: dict[str, float | None] = Field(default_factory=dict)
     monitors: Any = None

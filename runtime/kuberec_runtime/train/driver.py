@@ -113,6 +113,7 @@ class Driver:
         logger.info("starting %d shards and %d workers", self._spec.parameter_servers.replicas, self._workers)
         fleet.launch(token)
         dense, weights = self._gather([fleet.worker(0, "dense")], START_TIMEOUT_S, "starting worker 0")[0]
+        ledger.weights = weights
         self._open_publisher(weights)
         addresses = self._gather(fleet.shards("start", len(dense)), START_TIMEOUT_S, "starting shards")
         if resumed is None:

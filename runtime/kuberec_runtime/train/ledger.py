@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featuregen.compiler import explain_difference
+from featuregen.spec import duration_ms
 from kuberec_api.meta import timestamp
 from kuberec_api.training import CheckpointStatus, Offset
 from kuberec_runtime.checkpoint import (
@@ -25,6 +26,8 @@ from kuberec_runtime.checkpoint import (
     PartitionOffset,
     RestorePlan,
     Store,
+    TableRef,
+    WeightRef,
     data_prefix,
     extend,
     find_restorable,
@@ -36,6 +39,7 @@ from kuberec_runtime.checkpoint import (
     write_manifest,
 )
 from kuberec_runtime.crashpoints import crash_here
+from kuberec_runtime.models.flat import WeightShapes
 from kuberec_runtime.stream import PartitionStart, Position
 from kuberec_runtime.table.dense import DenseState
 from kuberec_runtime.train.job import Job
@@ -86,6 +90,8 @@ class Ledger:
         self._resumed_samples: dict[int, int] = {}
         self._resumed_skipped: dict[int, int] = {}
         self.manifest: Manifest | None = None
+        self.weights: WeightShapes = ()
+        """Names and shapes of the dense weights, told by a worker once the network is built."""
 
     def start(self) -> None:
         """Claims the log for this attempt.
@@ -267,6 +273,12 @@ class Ledger:
             skipped_by_partition=dict(skipped),
             watermark_ms=watermark,
             shards=self._job.training.spec.parameter_servers.replicas,
+            tables=tuple(
+                TableRef(name=t.name, ordinal=t.ordinal, dim=t.dim, linear=t.linear)
+                for t in self._job.layout.tables.values()
+            ),
+            weights=tuple(WeightRef(name=name, shape=shape) for name, shape in self.weights),
+            interval_ms=duration_ms(self._job.training.spec.checkpoint.interval),
             libraries=_libraries(),
             metrics=dict(metrics),
             published=published,
