@@ -15,7 +15,7 @@ from featuregen.plan import Input, Plan
 from featuregen.program import Column, Program
 from featuregen.schema import arrow_type
 
-__all__ = ["Column", "Engine", "Features"]
+__all__ = ["Column", "Engine", "Features", "Request"]
 
 # pyarrow imports pandas, if it is installed, when it first makes an array: here and not within a request.
 _NO_TIME = pa.array([0], pa.int64())
@@ -32,6 +32,21 @@ class Features:
 
     rows: int
     columns: dict[str, Column]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One user with n items as a plan reads them; the arrays are never written to, so they may be kept.
+
+    Attributes:
+        rows: number of items.
+        shared: an array of one row for each input of user, context and behaviour, and `now`; in the plan's order.
+        items: an array of n rows for each input of the item and each context field that is perItem.
+    """
+
+    rows: int
+    shared: tuple[pa.Array, ...]
+    items: tuple[pa.Array, ...]
 
 
 class Engine:
@@ -91,18 +106,33 @@ class Engine:
         Raises:
             FeatureError: naming the column or value that has a wrong type or is absent.
         """
+        return self.run(self.request(user, items, context, behavior, now_ms))
+
+    def request(
+        self,
+        user: Mapping[str, object],
+        items: pa.RecordBatch,
+        context: Mapping[str, object],
+        behavior: Mapping[str, Mapping[str, Sequence[object]]],
+        now_ms: int,
+    ) -> Request:
+        """Reads what the plan needs of one user and n items; the arguments and errors of `rank`."""
         names = items.schema.names
         values = {column.name: _request_value(column, user, context, behavior, now_ms) for column in self._shared}
-        shared = iter(from_values(self._shared, self._shared_type, values))
+        shared = from_values(self._shared, self._shared_type, values)
         arrays = []
         for column, own in zip(self.plan.inputs, self._per_item, strict=True):
-            if not own:
-                arrays.append(next(shared))
-            elif column.name in names:
-                arrays.append(to_array(column, items.column(column.name)))
-            else:
+            if own and column.name not in names:
                 raise missing(column, names)
-        return Features(items.num_rows, self._program.run(arrays, self._steps, items.num_rows, 1))
+            if own:
+                arrays.append(to_array(column, items.column(column.name)))
+        return Request(items.num_rows, tuple(shared), tuple(arrays))
+
+    def run(self, request: Request) -> Features:
+        """Computes what `rank` does of a request that was read before, such as one that was logged."""
+        shared, items = iter(request.shared), iter(request.items)
+        arrays = [next(items) if own else next(shared) for own in self._per_item]
+        return Features(request.rows, self._program.run(arrays, self._steps, request.rows, 1))
 
 
 def _request_value(
