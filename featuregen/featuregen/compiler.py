@@ -121,7 +121,7 @@ def _check_fields(feature: Feature) -> None:
     given = {
         _wire_name(name)
         for name in Feature.model_fields
-        if name not in ("name", "op") and getattr(feature, name) not in (None, [])
+        if name not in ("name", "op") and getattr(feature, name) not in (None, [], {}, False)
     }
     for name in required:
         if name not in given:
@@ -155,7 +155,7 @@ def _id(compilation: Compilation, feature: Feature) -> list[Operation]:
     source = read_field(compilation, feature.name, _one_input(feature), TEXTS, "id")
     encoder, default = _choose(compilation, feature), text_default(feature)
     check_text_default(feature.name, default, encoder)
-    return [Operation(_ids_output(feature, encoder, source.side), "id", (source.column,), encoder, default)]
+    return [Operation(_ids_output(feature, encoder, source.side), "id", (source.column,), encoder, default_text=default)]
 
 
 def _combo(compilation: Compilation, feature: Feature) -> list[Operation]:
@@ -167,7 +167,7 @@ def _combo(compilation: Compilation, feature: Feature) -> list[Operation]:
         raise FeatureError(feature.name, f"combo cannot use {encoder.kind} encoding", "give encode: {hashBuckets: n}")
     output = _ids_output(feature, encoder, common_side(sources))
     columns = tuple(source.column for source in sources)
-    return [Operation(output, "combo", columns, encoder, default, mix=feature.combo is ComboMode.MIX)]
+    return [Operation(output, "combo", columns, encoder, default_text=default, mix=feature.combo is ComboMode.MIX)]
 
 
 def _ids_output(feature: Feature, encoder: Encoder, side: Side) -> Output:
@@ -185,7 +185,8 @@ def _number(feature: Feature, op: str, sources: list[Source]) -> Operation:
     if default is None and limits is None:
         default = 0.0
     columns = tuple(source.column for source in sources)
-    made = Operation(output, "raw", columns, default_number=default, rescale=rescale(feature), boundaries=limits)
+    defaults = None if default is None else (default,)
+    made = Operation(output, "raw", columns, default_numbers=defaults, rescale=rescale(feature), boundaries=limits)
     return (
         replace(made, op="lookup", combiner=feature.combiner.value if feature.combiner else "sum")
         if op == "lookup"
@@ -254,14 +255,14 @@ def _sequence(compilation: Compilation, feature: Feature) -> list[Operation]:
         name, where = sequence_output(feature, entry.in_), f"field '{entry.in_}' "
         if any(operation.output.name == name for operation in operations):
             raise FeatureError(feature.name, f"{where}is listed twice", "remove one")
-        column, _ = read_event_attribute(compilation, feature, entry.in_, "field")
+        column, _ = read_event_attribute(compilation, feature, entry.in_ or "", "field")
         encoder = choose_encoder(
             compilation.spec, compilation.encoders, feature.name, name, entry.encode, entry.like, where
         )
         check_text_default(feature.name, default, encoder, where)
         output = Output(name, feature.name, "sequence", 0, encoder.buckets, encoder.table, "user", length)
         made = Operation(
-            output, "sequence", (column,), encoder, default, behavior=behavior.name, actions=tuple(feature.actions)
+            output, "sequence", (column,), encoder, default_text=default, behavior=behavior.name, actions=tuple(feature.actions)
         )
         operations.append(made)
     return operations

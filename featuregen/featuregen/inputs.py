@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 
 from featuregen.errors import FeatureError, did_you_mean
 from featuregen.plan import Behavior, Encoder, Input, Side
-from featuregen.spec import Feature, FeatureSpec, FieldType, KeyedSource, duration_ms
+from featuregen.sources import KeyedSource
+from featuregen.spec import Feature, FeatureSpec, FieldType, duration_ms
 
 TEXT = (FieldType.STRING, FieldType.INT)
 TEXTS = (*TEXT, FieldType.STRING_LIST, FieldType.INT_LIST)

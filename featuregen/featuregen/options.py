@@ -33,12 +33,15 @@ def build_encoder(feature: str, table: str, encode: Encode, default: str | None)
     twice = next((word for index, word in enumerate(words) if word in words[:index]), None)
     if twice is not None:
         raise FeatureError(feature, f"vocab has '{twice}' twice", "a word has one id: remove one")
-    return Encoder("vocab", len(words) + 2, table, words, default)
+    ids = [(word, index + 2) for index, word in enumerate(words)]
+    if default is not None and default not in words:
+        ids.append((default, 0))
+    return Encoder("vocab", len(words) + 2, table, tuple(ids))
 
 
-def sequence_output(feature: Feature, ref: str) -> str:
+def sequence_output(feature: Feature, ref: str | None) -> str:
     """Returns the output name of a field of a sequence: `<feature>__<field>`."""
-    return f"{feature.name}__{ref.split('.', 1)[1]}"
+    return f"{feature.name}__{(ref or '').split('.', 1)[1]}"
 
 
 def collect_encoders(spec: FeatureSpec) -> dict[str, Encoder]:

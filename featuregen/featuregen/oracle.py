@@ -40,9 +40,7 @@ def encode(plan_hash: str, encoder: Encoder, text: str) -> int | None:
     if encoder.kind == "hash":
         return HASHES[plan_hash](text.encode()) % encoder.buckets
     if encoder.kind == "vocab":
-        if text in encoder.vocab:
-            return encoder.vocab.index(text) + 2
-        return 0 if text == encoder.default else 1
+        return dict(encoder.words).get(text, encoder.unknown)
     digits = text.isascii() and text.isdigit() and len(text) <= 18
     return int(text) if digits and int(text) < encoder.buckets else None
 
@@ -99,7 +97,8 @@ def _rescale(rescale: Rescale | None, x: float) -> float:
 
 def _number(operation: Operation, x: float | None) -> Result:
     """Rescales a value, or takes the default as it is; then counts the boundaries that are <= it."""
-    x = operation.default_number if x is None else _rescale(operation.rescale, x)
+    default = operation.default_numbers[0] if operation.default_numbers else None
+    x = default if x is None else _rescale(operation.rescale, x)
     if operation.boundaries is None:
         return [float32(x if x is not None else 0.0)]
     return [] if x is None else [sum(boundary <= x for boundary in operation.boundaries)]

@@ -5,16 +5,23 @@ from collections.abc import Sequence
 import pyarrow as pa
 
 from featuregen.plan import Input, Plan
-from featuregen.spec import FieldType
+from featuregen.sources import FieldType
 
+_FLOATS, _TEXTS = pa.list_(pa.float64()), pa.list_(pa.string())
 _ARROW: dict[FieldType, pa.DataType] = {
     FieldType.STRING: pa.string(),
     FieldType.INT: pa.int64(),
     FieldType.FLOAT: pa.float64(),
-    FieldType.STRING_LIST: pa.list_(pa.string()),
+    FieldType.STRING_LIST: _TEXTS,
     FieldType.INT_LIST: pa.list_(pa.int64()),
-    FieldType.FLOAT_LIST: pa.list_(pa.float64()),
+    FieldType.FLOAT_LIST: _FLOATS,
+    FieldType.STRING_LISTS: pa.list_(_TEXTS),
+    FieldType.FLOAT_LISTS: pa.list_(_FLOATS),
     FieldType.STRING_FLOAT_MAP: pa.map_(pa.string(), pa.float64()),
+    FieldType.STRING_STRING_MAP: pa.map_(pa.string(), pa.string()),
+    FieldType.STRING_FLOATS_MAP: pa.map_(pa.string(), _FLOATS),
+    FieldType.NESTED_FLOAT_MAP: pa.map_(pa.string(), pa.map_(pa.string(), pa.float64())),
+    FieldType.NESTED_STRING_MAP: pa.map_(pa.string(), pa.map_(pa.string(), pa.string())),
 }
 
 

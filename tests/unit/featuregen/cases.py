@@ -1,6 +1,7 @@
 """Turns rows of Python values into batches and requests, and results back into rows, so that tests can compare them."""
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import pyarrow as pa
@@ -14,8 +15,19 @@ from featuregen.spec import FeatureSpec
 Row = Mapping[str, Any]
 
 
-def plan_of(sources: Mapping[str, Any], features: Sequence[Mapping[str, Any]], hash: str = "farm64") -> Plan:
-    return compile_plan(FeatureSpec.model_validate({"hash": hash, "sources": sources, "list": features}))
+def plan_of(
+    sources: Mapping[str, Any],
+    features: Sequence[Mapping[str, Any]],
+    hash: str = "farm64",
+    files: Mapping[str, Any] | None = None,
+) -> Plan:
+    spec = {"hash": hash, "sources": sources, "list": features, "files": files or {}}
+    return compile_plan(FeatureSpec.model_validate(spec))
+
+
+def _pairs(value: Any) -> Any:
+    """Maps, also maps of maps, as the lists of pairs that Arrow takes."""
+    return [(key, _pairs(inner)) for key, inner in value.items()] if isinstance(value, dict) else value
 
 
 def table_of(plan: Plan, rows: Sequence[Row]) -> pa.Table:
@@ -23,19 +35,33 @@ def table_of(plan: Plan, rows: Sequence[Row]) -> pa.Table:
     columns = {}
     for field in schema:
         values = [row.get(field.name) for row in rows]
-        columns[field.name] = pa.array([list(v.items()) if isinstance(v, dict) else v for v in values], field.type)
+        columns[field.name] = pa.array([_pairs(value) for value in values], field.type)
     return pa.table(columns, schema=schema)
 
 
 def row_of(features: Features, index: int) -> dict[str, list[Any]]:
-    """Row `index` of a result; a user-side column of a ranking has one row for all."""
-    found = {}
+    """Row `index` of a result, as the oracle writes it; a user-side column of a ranking has one row for all.
+
+    Ids or numbers; (id, weight) of weighted ids; a list of ids for each element of a multi-value sequence; a number, or
+    a list of `width` numbers, for each element of a sequence of numbers.
+    """
+    found: dict[str, list[Any]] = {}
     for name, column in features.columns.items():
         at = 0 if column.rows == 1 else index
-        if column.values is not None:
+        if column.offsets is None:
             found[name] = column.values[at].tolist()
+            continue
+        first, last = column.offsets[at : at + 2]
+        if column.values is not None:
+            numbers = column.values[first:last]
+            found[name] = numbers[:, 0].tolist() if numbers.shape[1] == 1 else numbers.tolist()
+        elif column.weights is not None:
+            found[name] = list(zip(column.ids[first:last].tolist(), column.weights[first:last].tolist(), strict=True))
+        elif column.elements is not None:
+            bounds = column.element_offsets[column.elements[at] : column.elements[at + 1] + 1]
+            found[name] = [column.ids[a:b].tolist() for a, b in pairwise(bounds)]
         else:
-            found[name] = column.ids[column.offsets[at] : column.offsets[at + 1]].tolist()
+            found[name] = column.ids[first:last].tolist()
     return found
 
 

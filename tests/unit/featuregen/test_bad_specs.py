@@ -25,14 +25,14 @@ def test_a_bad_spec_is_refused_with_this_text(case: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     "feature",
     [
-        {"name": "f", "op": "match", "map": "user.prefs"},
+        {"name": "f", "op": "bm25", "map": "user.prefs"},
         {"name": "f", "op": "id", "in": ["item.cate"], "encoder": {"hashBuckets": 3}},
         {"name": "f", "op": "id", "in": ["item.cate"], "encode": {"hashBuckets": 0}},
         {"name": "f", "op": "id", "in": ["cate"], "encode": {"hashBuckets": 3}},
         {"name": "1f", "op": "id", "in": ["item.cate"], "encode": {"hashBuckets": 3}},
         {"name": "f", "op": "window", "behavior": "clicks", "windows": ["1d"]},
-        {"name": "f", "op": "window", "behavior": "clicks", "windows": ["1h"], "agg": "sum"},
-        {"name": "f", "op": "raw", "in": ["item.price"], "normalizer": {"kind": "expression"}},
+        {"name": "f", "op": "window", "behavior": "clicks", "windows": ["1h"], "agg": "median"},
+        {"name": "f", "op": "raw", "in": ["item.price"], "normalizer": {"kind": "box_cox"}},
     ],
 )
 def test_what_is_not_implemented_is_no_valid_spec(feature: dict[str, Any]) -> None:

@@ -55,7 +55,7 @@ FEATURES: list[dict[str, Any]] = [
         "fields": [{"in": "item.iid", "encode": {"hashBuckets": 7}}, {"in": "item.cate", "like": "cate"}],
     },
 ]
-DIGEST = "fc643920f84ef5906b93a6f06a1beab62c24ba117acbf80a97314d1defc28f47"
+DIGEST = "778e09826f8e2d8fe2e8eddc533ebae44e5f1c5302c9e88a2dd5577387eec359"
 
 
 def _changed(name: str, **fields: Any) -> list[dict[str, Any]]:
