@@ -43,6 +43,7 @@ from featuregen.layout import (
     O_SCRATCH,
     O_SPANS,
     O_STD,
+    O_UNKNOWN,
     O_WORD_CAPACITY,
     O_WORD_DATA,
     O_WORD_IDS,
@@ -64,7 +65,7 @@ def encode_text(op: Any, text: int, size: int) -> int:
         value = parse_digits(text, size)
         return value if value < op[O_BUCKETS] else -1
     word = find_text(op[O_WORD_SLOTS], op[O_WORD_CAPACITY], op[O_WORD_TEXT], op[O_WORD_DATA], text, size)
-    return load_i64(op[O_WORD_IDS] + 8 * word) if word >= 0 else 1
+    return load_i64(op[O_WORD_IDS] + 8 * word) if word >= 0 else op[O_UNKNOWN]
 
 
 @jit

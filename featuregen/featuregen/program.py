@@ -56,6 +56,7 @@ from featuregen.layout import (
     O_SPANS,
     O_STD,
     O_TS,
+    O_UNKNOWN,
     O_VALUES,
     O_WINDOW_COUNT,
     O_WINDOWS,
@@ -117,7 +118,7 @@ class Program:
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
-        self.column_index = {column.name: index for index, column in enumerate(plan.inputs)}
+        self.column_index = {column.name: index for index, column in enumerate(plan.columns)}
         self._alive: list[Any] = []
         self._scratch: dict[str, tuple[int, int, Any]] = {}  # size, address, buffer
         self._groups: dict[tuple[str, tuple[str, ...]], int] = {}
@@ -125,13 +126,13 @@ class Program:
             if operation.behavior:
                 self._groups.setdefault(_group(operation), len(self._groups))
         self._first = len(self._groups)
-        self._shapes = [shape_of(column) for column in plan.inputs]
+        self._shapes = [shape_of(column) for column in plan.columns]
         self._is_list = [nesting == "list" for nesting, _ in self._shapes]
         self._logs = {name: self.column_index[f"behavior.{name}.ts"] for name in plan.behaviors}
         self._inputs = [[self.column_index[column] for column in o.columns] for o in plan.operations]
         self._user_side = np.array([output.side == "user" for output in plan.outputs])
         self.table = np.zeros((self._first + len(plan.operations), OPERATION_WIDTH), np.int64)
-        self.columns = np.zeros((len(plan.inputs), COLUMN_WIDTH), np.int64)
+        self.columns = np.zeros((len(plan.columns), COLUMN_WIDTH), np.int64)
         number = self._keep(np.zeros(SCRATCH_BYTES, np.uint8))
         self.table[:, O_SCRATCH] = number
         self.table[:, O_STD] = plan.hash == "std64"
@@ -192,10 +193,8 @@ class Program:
         row[O_ENCODE], row[O_BUCKETS] = _ENCODES[encoder.kind], encoder.buckets
         if encoder.kind != "vocab":
             return
-        words, ids = list(encoder.vocab), list(range(2, len(encoder.vocab) + 2))
-        if encoder.default is not None and encoder.default not in encoder.vocab:
-            words.append(encoder.default)
-            ids.append(0)
+        words, ids = [word for word, _ in encoder.words], [number for _, number in encoder.words]
+        row[O_UNKNOWN] = encoder.unknown
         capacity = _capacity(len(words))
         slots = np.zeros(capacity, np.int32)
         for index, word in enumerate(words):
@@ -208,7 +207,8 @@ class Program:
         row[O_WORD_IDS] = self._keep(np.array(ids, np.int64))
 
     def _set_number(self, row: Any, operation: Operation) -> None:
-        rescale, default = operation.rescale, operation.default_number
+        rescale = operation.rescale
+        default = operation.default_numbers[0] if operation.default_numbers else None
         row[O_RESCALE] = _RESCALES[rescale.kind] if rescale else RESCALE_NONE
         numbers = [rescale.a, rescale.b] if rescale else [0.0, 0.0]
         row[O_NUMBERS] = self._keep(np.array([*numbers, default or 0.0], np.float64))
@@ -221,7 +221,7 @@ class Program:
         """Runs the plan.
 
         Args:
-            arrays: one array for each input of the plan, of the input's type.
+            arrays: one array for each column of the plan, of its type.
             steps: 1 where an array has a value for every row, 0 where its first value holds for all rows.
             rows: number of rows.
             user_rows: number of rows of user-side outputs: `rows`, or 1.
