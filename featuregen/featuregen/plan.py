@@ -85,6 +85,11 @@ class Input:
     is_list: bool = False
     per_item: bool = False
 
+    @property
+    def of_candidate(self) -> bool:
+        """In a ranking each candidate has its own value."""
+        return self.per_item or self.name.startswith("item.")
+
 
 @dataclass(frozen=True)
 class File:
@@ -159,11 +164,14 @@ class Operation:
         program: expr, and sequence of an expression.
         fill_missing: expr: a missing variable is 0.
         file: tokenize: the tokenizer.
-        parameters: text operators and custom: options by name, sorted.
+        parameters: options by name, sorted: custom's own; tokenize: tokens; text_normalizer: max_length, steps (joined
+            by ","), stop_chars; regex_replace: pattern, replacement; str_slice: start, stop; str_format: format, for
+            Python's str.format with the fields by position ("{0}:{1}").
         behavior: name of the behaviour whose events are read.
         actions: only events of these; all if empty.
         windows_ms: increasing lengths.
         pad_empty: an empty sequence has one missing element.
+        aligned: sequence without a behaviour: the list column whose length is the number of elements.
     """
 
     output: Output
@@ -189,18 +197,22 @@ class Operation:
     actions: tuple[str, ...] = ()
     windows_ms: tuple[int, ...] = ()
     pad_empty: bool = False
+    aligned: str = ""
 
     @property
     def read(self) -> tuple[str, ...]:
         """Every flat column that is read, apart from a behaviour's `ts`, `action` and `now`."""
-        return tuple(c for c in (*self.columns, self.value_column) if c)
+        return tuple(c for c in (*self.columns, self.value_column, self.aligned) if c)
 
 
 @dataclass(frozen=True)
 class Derivation:
     """A column that is computed before the outputs: the value of a feature, which others read as `feature.<name>`.
 
-    `type` is one of string, float, list<string>, list<int>, list<float>; `side` as for outputs.
+    Its output is of kind `value`: numbers after `rescale` and `default_numbers` (then still missing: null), `width` of
+    them; texts as they are, before prefix, default and encoder. `column.type` is string, float, list<string>, list<int>
+    or list<float>; `column.per_item` says that each candidate has its own. A feature of op `id` has none: `feature.x`
+    is then another name of the column that it reads.
     """
 
     column: Input
@@ -278,8 +290,8 @@ def _canonical(operation: Operation, types: Mapping[str, str]) -> dict[str, obje
             continue
         if name == "columns":
             value = [f"{column}: {types[column]}" if column else "*" for column in operation.columns]
-        elif name == "value_column":
-            value = f"{operation.value_column}: {types[operation.value_column]}"
+        elif name in ("value_column", "aligned"):
+            value = f"{value}: {types[str(value)]}"
         elif name == "actions":
             value = sorted(operation.actions)
         elif name == "encoder" and operation.encoder is not None:  # its size and table are the output's
