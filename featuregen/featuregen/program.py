@@ -102,15 +102,22 @@ class Column:
 
     Attributes:
         rows: rows, or 1 for a user-side output of `rank`.
-        ids: int64[k], the ids of all rows one after the other; None if dense.
-        offsets: int32[rows + 1], row i has ids[offsets[i]:offsets[i + 1]], none if it is missing; None if dense.
-        values: float32[rows, width]; None unless dense.
+        ids: int64[k], the ids of all rows one after the other; None if there are none.
+        offsets: int32[rows + 1], row i has ids[offsets[i]:offsets[i + 1]], or elements of a sequence of numbers; None
+            if dense.
+        values: float32[rows, width]; float32[elements, width] of a sequence of numbers; None unless numbers.
+        weights: float32[k], the weights of weighted ids; None otherwise.
+        elements: int32[rows + 1], row i of a multi-value sequence has elements elements[i] to elements[i + 1] - 1.
+        element_offsets: int32[e + 1], element j has ids[element_offsets[j]:element_offsets[j + 1]].
     """
 
     rows: int
     ids: Any = None
     offsets: Any = None
     values: Any = None
+    weights: Any = None
+    elements: Any = None
+    element_offsets: Any = None
 
 
 class Program:
