@@ -55,7 +55,7 @@ class Engine:
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self._program = Program(plan)
-        self._per_item = [column.name.startswith("item.") or column.per_item for column in plan.inputs]
+        self._per_item = [column.of_candidate for column in plan.inputs]
         self._shared = [column for column, own in zip(plan.inputs, self._per_item, strict=True) if not own]
         self._shared_type = pa.struct([pa.field(column.name, arrow_type(column)) for column in self._shared])
         self._steps = [int(own) for own in self._per_item]
