@@ -106,7 +106,8 @@ class Manifest(ManifestModel):
     """One committed epoch.
 
     `tables`, `weights` and `interval_ms` (0: unknown) let a reader without the model name what the files hold and judge
-    how fresh a commit is; epochs that were written before they existed leave them empty.
+    how fresh a commit is; epochs that were written before they existed leave them empty. `note` says why an epoch was
+    committed by hand; a training's own epochs have none.
     """
 
     format: Literal[1] = 1
@@ -129,6 +130,7 @@ class Manifest(ManifestModel):
     metrics: dict[str, float | None] = Field(default_factory=dict)
     monitors: Any = None
     published: str | None = None
+    note: str = ""
     rng: Any = None
     plan: Any = None
 

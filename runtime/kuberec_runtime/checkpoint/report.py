@@ -1,12 +1,9 @@
-"""`kuberec checkpoints ls|show|verify`: what is committed, what it is made of, and whether it can be restored."""
+"""What is committed and what it is made of, for a person and for a program: read, chosen, laid out as tables."""
 
-import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Any
 
-import typer
-from rich.console import Console
 from rich.table import Table
 
 from kuberec_runtime.checkpoint.errors import CheckpointError, CorruptFile, ObjectMissing
@@ -14,15 +11,18 @@ from kuberec_runtime.checkpoint.log import Committed, read_commits
 from kuberec_runtime.checkpoint.manifest import Manifest, read_manifest
 from kuberec_runtime.checkpoint.restore import find_restorable
 from kuberec_runtime.checkpoint.rows import read_verified
-from kuberec_runtime.checkpoint.store import Store, open_store
+from kuberec_runtime.checkpoint.store import Store
 
-app = typer.Typer(no_args_is_help=True, help="What a training has committed, and whether it can be restored.")
-
-Uri = Annotated[
-    str, typer.Argument(help="s3://bucket/prefix, gs://, az:// or file:///path; credentials from AWS_* etc.")
-]
 RETENTION_GAP = 3
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON document instead of a table")]
+EVERY_EPOCH = 10_000
+
+
+class NoSuchEpoch(CheckpointError):  # noqa: N818 - as its siblings in `errors`
+    """The epoch that was asked for is not committed, or retention has removed it."""
+
+
+class NotRestorable(CheckpointError):  # noqa: N818
+    """A restore would have to fall back past the last commit."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def entries_table(store: Store, entries: list[Entry]) -> Table:
             f"{line['samples']:,}",
             _chain(line["chain"]),
             f"{line['rows']:,}",
-            _bytes(line["bytes"]),
+            size_text(line["bytes"]),
             line["published"] or "-",
         )
     return table
@@ -117,6 +117,7 @@ def manifest_tables(store: Store, entry: Entry) -> list[Table]:
     facts: Mapping[str, object] = {
         "epoch": f"{manifest.epoch} (attempt {manifest.attempt}, log slot {entry.committed.sequence})",
         "created": manifest.created_at,
+        **({"note": manifest.note} if manifest.note else {}),
         "plan digest": manifest.digest,
         "samples": f"{manifest.samples:,}",
         "skipped records": sum(manifest.skipped_by_partition.values()),
@@ -133,10 +134,10 @@ def manifest_tables(store: Store, entry: Entry) -> list[Table]:
     for link in manifest.chain:
         for file in link.files:
             buckets = f"{file.buckets[0]}-{file.buckets[1]}"
-            numbers = (str(file.width), f"{file.rows:,}", buckets, _bytes(file.size))
+            numbers = (str(file.width), f"{file.rows:,}", buckets, size_text(file.size))
             files.add_row(link.kind.value, str(link.epoch), file.key, *numbers)
     if manifest.dense is not None:
-        files.add_row("dense", str(manifest.epoch), manifest.dense.key, "", "", "", _bytes(manifest.dense.size))
+        files.add_row("dense", str(manifest.epoch), manifest.dense.key, "", "", "", size_text(manifest.dense.size))
     offsets = Table(box=None, header_style="bold")
     for name in ("topic", "partition", "start", "next", "skip", "end", "samples"):
         offsets.add_column(name, justify="left" if name == "topic" else "right")
@@ -148,75 +149,66 @@ def manifest_tables(store: Store, entry: Entry) -> list[Table]:
     return [head, files, offsets]
 
 
-@app.command("ls")
-def ls(uri: Uri, limit: Annotated[int, typer.Option(min=1)] = 20, json_: AsJson = False) -> None:
-    """List committed epochs, newest first."""
-    store, entries = _read(uri, limit)
-    if json_:
-        print(json.dumps([summary(entry) for entry in entries], indent=1))
-    elif not entries:
-        print(f"{uri}: nothing is committed")
-    else:
-        _console().print(entries_table(store, entries))
+def find_epoch(store: Store, epoch: int | None = None) -> Entry:
+    """Returns a readable entry: the last commit, or that of `epoch`.
 
-
-@app.command("show")
-def show(
-    uri: Uri, epoch: Annotated[int | None, typer.Option(help="The last one by default")] = None, json_: AsJson = False
-) -> None:
-    """Show what an epoch is made of."""
-    store, entries = _read(uri, 1 if epoch is None else 10_000)
-    chosen = [entry for entry in entries if epoch is None or entry.committed.epoch == epoch]
-    if not chosen:
-        _fail(
-            f"{uri}: epoch {epoch} is not committed, or retention has removed it" if entries else f"{uri}: no commits"
-        )
-    entry = chosen[0]
+    Raises:
+        NoSuchEpoch: there is none; names those that there are.
+        CorruptFile: its manifest cannot be read.
+    """
+    entries = read_entries(store, 1 if epoch is None else EVERY_EPOCH)
+    entry = next((e for e in entries if epoch is None or e.committed.epoch == epoch), None)
+    if entry is None:
+        raise NoSuchEpoch(_not_there(store, epoch, entries))
     if entry.manifest is None:
-        _fail(entry.problem)
-    elif json_:
-        print(entry.manifest.model_dump_json(by_alias=True, indent=1))
-    else:
-        for table in manifest_tables(store, entry):
-            _console().print(table, "")
+        raise CorruptFile(entry.committed.manifest, entry.problem)
+    return entry
 
 
-@app.command("verify")
-def verify(uri: Uri) -> None:
-    """Read every file of the last commit and check its checksum; exit 1 if a restore would have to fall back."""
-    try:
-        store = open_store(uri)
-        plan = find_restorable(store)
-        if plan is None:
-            _fail(f"{uri}: nothing is committed")
-        elif plan.skipped:
-            _fail("\n".join(f"epoch {entry.epoch}: {entry.reason}" for entry in plan.skipped))
-        else:
-            for file in plan.manifest.files:
-                read_verified(store, file)
-            print(f"{uri}: epoch {plan.manifest.epoch} is whole, {len(plan.manifest.files)} files")
-    except CheckpointError as error:
-        _fail(str(error))
+def find_pair(store: Store, older: int | None = None, newer: int | None = None) -> tuple[Manifest, Manifest]:
+    """Returns two epochs to compare, the older one first; by default the last one and the one before the newer.
+
+    Raises:
+        NoSuchEpoch: one of them is not there, or they are not in order.
+        CorruptFile: a manifest cannot be read.
+    """
+    after = find_epoch(store, newer).manifest
+    assert after is not None
+    if older is None:
+        earlier = [e for e in read_entries(store, EVERY_EPOCH) if e.manifest and e.committed.epoch < after.epoch]
+        if not earlier:
+            raise NoSuchEpoch(f"{store.uri}: there is no epoch before {after.epoch} to compare with")
+        return earlier[0].manifest or after, after
+    before = find_epoch(store, older).manifest
+    assert before is not None
+    if before.epoch >= after.epoch:
+        raise NoSuchEpoch(f"{store.uri}: epoch {before.epoch} is not older than epoch {after.epoch}: swap them")
+    return before, after
 
 
-def _read(uri: str, limit: int) -> tuple[Store, list[Entry]]:
-    try:
-        store = open_store(uri)
-        return store, read_entries(store, limit)
-    except CheckpointError as error:
-        _fail(str(error))
-        raise
+def verify_last(store: Store) -> Manifest:
+    """Reads every file of the last commit and checks its checksum.
+
+    Raises:
+        NoSuchEpoch: nothing is committed.
+        NotRestorable: a restore would fall back, and why.
+        CheckpointError: a file is not what the manifest says.
+    """
+    plan = find_restorable(store)
+    if plan is None:
+        raise NoSuchEpoch(f"{store.uri}: nothing is committed")
+    if plan.skipped:
+        raise NotRestorable("\n".join(f"epoch {entry.epoch}: {entry.reason}" for entry in plan.skipped))
+    for file in plan.manifest.files:
+        read_verified(store, file)
+    return plan.manifest
 
 
-def _console() -> Console:
-    """A pipe gets whole lines, however wide."""
-    console = Console()
-    return console if console.is_terminal else Console(width=160)
-
-
-def _fail(message: str) -> None:
-    Console(stderr=True, soft_wrap=True).print(f"[red]error[/red]: {message}", highlight=False)
-    raise typer.Exit(1)
+def _not_there(store: Store, epoch: int | None, entries: Sequence[Entry]) -> str:
+    if epoch is None or not entries:
+        return f"{store.uri}: nothing is committed"
+    there = ", ".join(str(e.committed.epoch) for e in entries[:10])
+    return f"{store.uri}: epoch {epoch} is not committed, or retention has removed it\n  there are: {there}"
 
 
 def _chain(kinds: list[str]) -> str:
@@ -224,7 +216,8 @@ def _chain(kinds: list[str]) -> str:
     return "full" if deltas < 1 else f"full + {deltas} delta{'s' if deltas > 1 else ''}"
 
 
-def _bytes(size: float) -> str:
+def size_text(size: float) -> str:
+    """Bytes for a person: `1.5 MiB`."""
     for unit in ("B", "KiB", "MiB", "GiB"):
         if size < 1024:
             return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"

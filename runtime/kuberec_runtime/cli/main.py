@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from kuberec_runtime.checkpoint.report import app as checkpoints
+from kuberec_runtime.cli.checkpoints import app as checkpoints
+from kuberec_runtime.cli.offsets import app as offsets
 from kuberec_runtime.synth.cli import synth
 
 app = typer.Typer(
@@ -17,6 +18,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(checkpoints, name="checkpoints", help="Look at the epochs of a checkpoint.")
+app.add_typer(offsets, name="offsets", help="Look at the offsets of a training, or move them.")
 app.command("synth")(synth)
 
 

@@ -51,20 +51,19 @@ def read_resources(path: Path) -> Resources:
     Raises:
         ResourceFileError: names the document, the field and what is wrong with it.
     """
-    try:
-        documents = [d for d in yaml.safe_load_all(path.read_text()) if d is not None]
-    except (OSError, yaml.YAMLError) as error:
-        raise ResourceFileError(f"{path}: {error}") from error
-    found: dict[str, list[Any]] = {kind: [] for kind in _KINDS}
-    for number, document in enumerate(documents, start=1):
-        kind = str(document.get("kind")) if isinstance(document, dict) else "none"
-        if kind not in _KINDS:
-            raise ResourceFileError(f"{path}: document {number} has kind {kind}, expected {', '.join(_KINDS)}")
-        try:
-            found[kind].append(_KINDS[kind].model_validate(document))
-        except ValidationError as error:
-            raise ResourceFileError(f"{path}: document {number} ({kind}):\n{_readable(error)}") from error
-    return _matching(path, found)
+    return _matching(path, _documents(path))
+
+
+def read_model(path: Path) -> RecModel:
+    """Reads the one RecModel of a file; other resources may be in it too.
+
+    Raises:
+        ResourceFileError: as `read_resources`, or the file has no RecModel, or several.
+    """
+    models: list[RecModel] = _documents(path)["RecModel"]
+    if len(models) != 1:
+        raise ResourceFileError(f"{path}: one RecModel is needed, the file has {len(models)}")
+    return models[0]
 
 
 def localize(resources: Resources, overrides: Overrides) -> Resources:
@@ -89,6 +88,23 @@ def localize(resources: Resources, overrides: Overrides) -> Resources:
     source = spec.source.model_copy(update={"kafka": kafka})
     changed = spec.model_copy(update={"source": source, "checkpoint": checkpoint, "publish": publish})
     return replace(resources, training=resources.training.model_copy(update={"spec": changed}))
+
+
+def _documents(path: Path) -> dict[str, list[Any]]:
+    try:
+        documents = [d for d in yaml.safe_load_all(path.read_text()) if d is not None]
+    except (OSError, yaml.YAMLError) as error:
+        raise ResourceFileError(f"{path}: {error}") from error
+    found: dict[str, list[Any]] = {kind: [] for kind in _KINDS}
+    for number, document in enumerate(documents, start=1):
+        kind = str(document.get("kind")) if isinstance(document, dict) else "none"
+        if kind not in _KINDS:
+            raise ResourceFileError(f"{path}: document {number} has kind {kind}, expected {', '.join(_KINDS)}")
+        try:
+            found[kind].append(_KINDS[kind].model_validate(document))
+        except ValidationError as error:
+            raise ResourceFileError(f"{path}: document {number} ({kind}):\n{_readable(error)}") from error
+    return found
 
 
 def _given(**values: Any) -> dict[str, Any]:

@@ -31,7 +31,8 @@ _NO_TOPIC = {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaE
 _BAD_RECORDS_KEPT = 5
 
 
-def _configuration(spec: KafkaSpec) -> dict[str, object]:
+def configuration(spec: KafkaSpec) -> dict[str, object]:
+    """Settings of a consumer that reads by assignment and commits nothing."""
     return {
         "bootstrap.servers": spec.bootstrap_servers,
         "group.id": "kuberec-offsets-live-in-the-checkpoint",
@@ -57,9 +58,9 @@ def discover(spec: KafkaSpec, known: Sequence[PartitionStart], timeout_s: float 
         SourceUnavailableError: no broker answers at `bootstrapServers`.
         TopicNotFoundError: the topic does not exist, or lost a partition that is in `known`.
     """
-    consumer = Consumer(_configuration(spec))
+    consumer = Consumer(configuration(spec))
     try:
-        ids = _partitions(consumer, spec, timeout_s)
+        ids = partitions(consumer, spec, timeout_s)
         by_id = {k.partition: k for k in known}
         if gone := set(by_id) - set(ids):
             raise TopicNotFoundError(
@@ -68,7 +69,7 @@ def discover(spec: KafkaSpec, known: Sequence[PartitionStart], timeout_s: float 
             )
         starts = []
         for partition in ids:
-            low, high = _watermarks(consumer, spec, partition, timeout_s)
+            low, high = watermarks(consumer, spec, partition, timeout_s)
             before = by_id.get(partition)
             end = None
             if spec.stop_at is StopAt.END:
@@ -81,7 +82,13 @@ def discover(spec: KafkaSpec, known: Sequence[PartitionStart], timeout_s: float 
         consumer.close()
 
 
-def _partitions(consumer: Consumer, spec: KafkaSpec, timeout_s: float) -> list[int]:
+def partitions(consumer: Consumer, spec: KafkaSpec, timeout_s: float) -> list[int]:
+    """Lists the topic's partitions, ascending.
+
+    Raises:
+        SourceUnavailableError: no broker answers.
+        TopicNotFoundError: there is no such topic.
+    """
     try:
         topic = consumer.list_topics(spec.topic, timeout=timeout_s).topics[spec.topic]
     except KafkaException as error:
@@ -95,7 +102,12 @@ def _partitions(consumer: Consumer, spec: KafkaSpec, timeout_s: float) -> list[i
     return sorted(topic.partitions)
 
 
-def _watermarks(consumer: Consumer, spec: KafkaSpec, partition: int, timeout_s: float) -> tuple[int, int]:
+def watermarks(consumer: Consumer, spec: KafkaSpec, partition: int, timeout_s: float) -> tuple[int, int]:
+    """Returns a partition's earliest offset and its end, the offset of the next record to come.
+
+    Raises:
+        SourceUnavailableError: its leader does not answer.
+    """
     try:
         low, high = consumer.get_watermark_offsets(TopicPartition(spec.topic, partition), timeout=timeout_s)
     except KafkaException as error:
@@ -116,7 +128,7 @@ class KafkaSource:
         self._bounded = all(s.end is not None for s in starts)
         self._chunks: deque[Chunk] = deque()
         self._bad: deque[str] = deque(maxlen=_BAD_RECORDS_KEPT)
-        self._consumer = Consumer(_configuration(spec))
+        self._consumer = Consumer(configuration(spec))
         self._consumer.assign([TopicPartition(spec.topic, s.partition, s.position.next) for s in starts])
 
     def poll(self, timeout_s: float) -> Batch | None:
@@ -186,7 +198,8 @@ class KafkaSource:
             raise OffsetOutOfRangeError(
                 f"topic '{self._spec.topic}' partition {partition}: offset {self._position[partition]} is not on the "
                 "broker any more (retention was shorter than the pause); nothing was skipped: to go on from the "
-                "earliest record, start a new training with a fresh checkpoint.uri and startFrom: Earliest"
+                f"earliest record, run `kuberec offsets reset <checkpoint.uri> --to offsets:{partition}=earliest "
+                "--kafka <bootstrapServers>`, then start the training again"
             )
         elif code in _NO_TOPIC:
             raise TopicNotFoundError(f"topic '{self._spec.topic}' does not exist any more: {error.str()}")

@@ -17,7 +17,7 @@ from kuberec_runtime.checkpoint import (
     write_manifest,
     write_rows,
 )
-from kuberec_runtime.checkpoint.report import app
+from kuberec_runtime.cli.checkpoints import app
 
 
 def commit(store, log, epoch, chain):
