@@ -57,6 +57,13 @@ class SecretKeyRef(SecretRef):
     key: Annotated[str, Field(min_length=1, max_length=253)]
 
 
+class KafkaTopic(SpecModel):
+    """A topic and the brokers (`host:port,...`) that know it."""
+
+    bootstrap_servers: Annotated[str, Field(min_length=1, max_length=1024)]
+    topic: Annotated[str, Field(min_length=1, max_length=249, pattern=r"^[a-zA-Z0-9._-]+$")]
+
+
 class ConditionStatus(StrEnum):
     """metav1.ConditionStatus."""
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from featuregen.spec import Duration, SpecModel
-from kuberec_api.meta import API_VERSION, Condition, LocalRef, ObjectMeta, Resources, StatusModel
+from kuberec_api.meta import API_VERSION, Condition, KafkaTopic, LocalRef, ObjectMeta, Resources, StatusModel
 
 
 class VersionPolicy(StrEnum):
@@ -36,6 +36,16 @@ class Timeouts(SpecModel):
     request: Duration = "1s"
 
 
+class RequestLog(SpecModel):
+    """A topic that gets a snapshot of requests, for `kuberec replay`; written beside requests, never in their way.
+
+    `sample` is a share of users, not of requests, so that a user's history is complete or absent.
+    """
+
+    kafka: KafkaTopic
+    sample: Annotated[float, Field(gt=0, le=1)] = 1.0
+
+
 class RecServingSpec(SpecModel):
     """Spec of a RecServing."""
 
@@ -46,6 +56,7 @@ class RecServingSpec(SpecModel):
     cache: Cache = Cache()
     timeouts: Timeouts = Timeouts()
     max_candidates: Annotated[int, Field(ge=1, le=100_000)] = 5000
+    request_log: RequestLog | None = None
 
 
 class RecServingStatus(StatusModel):

@@ -9,6 +9,7 @@ from featuregen.spec import Duration, Name, SpecModel
 from kuberec_api.meta import (
     API_VERSION,
     Condition,
+    KafkaTopic,
     LocalRef,
     ObjectMeta,
     Resources,
@@ -46,11 +47,9 @@ class OnBadRecord(StrEnum):
     SKIP = "Skip"
 
 
-class KafkaSource(SpecModel):
+class KafkaSource(KafkaTopic):
     """A Kafka topic. Consumer groups are not used: offsets live in the checkpoint."""
 
-    bootstrap_servers: Annotated[str, Field(min_length=1, max_length=1024)]
-    topic: Annotated[str, Field(min_length=1, max_length=249, pattern=r"^[a-zA-Z0-9._-]+$")]
     format: KafkaFormat = KafkaFormat.JSON
     start_from: StartFrom = StartFrom.EARLIEST
     stop_at: StopAt = StopAt.NEVER

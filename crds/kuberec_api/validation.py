@@ -7,11 +7,16 @@ from featuregen.compiler import compile_plan
 from featuregen.errors import did_you_mean
 from kuberec_api.layout import Layout, build_layout
 from kuberec_api.model import NetworkKind, RecModelSpec
+from kuberec_api.serving import RecServingSpec
 from kuberec_api.training import RecTrainingSpec
 
 
 class TrainingError(ValueError):
     """A training that does not fit its model; names the field and how to mend it."""
+
+
+class ServingError(ValueError):
+    """A serving that does not fit its training; names the field and how to mend it."""
 
 
 @dataclass(frozen=True)
@@ -61,3 +66,18 @@ def check_training(spec: RecTrainingSpec, model: RecModelSpec) -> None:
         if monitor.task is not None and monitor.task not in tasks:
             hint = did_you_mean(monitor.task, tasks)
             raise TrainingError(f"monitor '{monitor.name}': the model has no task '{monitor.task}'\n  {hint}")
+
+
+def check_serving(spec: RecServingSpec, training: RecTrainingSpec) -> None:
+    """Checks a serving against its training.
+
+    Raises:
+        ServingError: requests would be logged into the topic that the training reads its samples from.
+    """
+    log, source = spec.request_log, training.source.kafka
+    if log is None or source is None or log.kafka.topic != source.topic:
+        return
+    if set(log.kafka.bootstrap_servers.split(",")) & set(source.bootstrap_servers.split(",")):
+        raise ServingError(
+            f"requestLog.kafka.topic '{source.topic}' is the topic of the training's samples\n  log to another topic"
+        )

@@ -15,6 +15,7 @@ MODEL_NOT_READY = "ModelNotReady"
 TRAINING_NOT_FOUND = "TrainingNotFound"
 TRAINING_NOT_PUBLISHING = "TrainingNotPublishing"
 INVALID_TRAINING = "InvalidTraining"
+INVALID_SERVING = "InvalidServing"
 NO_PUBLICATION = "NoPublication"
 KUBERAY_MISSING = "KubeRayMissing"
 

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from kuberec_api import RecServing
+from kuberec_api.validation import ServingError, check_serving
 from kuberec_operator import events
 from kuberec_operator.plan.decision import ChildRef, Decision, Manifest, Note, Verdict, conditions, missing
 from kuberec_operator.plan.input import Problem
@@ -56,6 +57,10 @@ def _unmet(serving: RecServing, world: ServingWorld) -> Problem | None:
         return Problem(events.MODEL_NOT_READY, f"recmodel/{world.model.metadata.name} is not compiled yet", soon=True)
     if ready.status != "True":
         return Problem(events.MODEL_NOT_READY, f"recmodel/{world.model.metadata.name}: {ready.reason}: {ready.message}")
+    try:
+        check_serving(serving.spec, training.spec)
+    except ServingError as error:
+        return Problem(events.INVALID_SERVING, str(error))
     if training.status.publication is None and world.service is None:
         return Problem(events.NO_PUBLICATION, f"rectraining/{name} has not published yet", soon=True)
     return None

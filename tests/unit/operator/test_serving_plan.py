@@ -3,7 +3,9 @@
 from dataclasses import replace
 from typing import Any
 
+import pytest
 import yaml
+from pydantic import ValidationError
 
 from kuberec_api import RecServing
 from kuberec_operator.plan.decision import ChildRef, Decision
@@ -121,6 +123,29 @@ def test_the_serve_builder_accepts_the_arguments_as_rendered() -> None:
     _, application = serve_config(respec())
     assert set(application["args"]) == {"model", "serving", "redis", "namespace", "numCpus", "threads"}
     RecServing.model_validate(application["args"]["serving"])
+
+
+def request_log(topic: str, bootstrap: str = "kafka:9092") -> RecServing:
+    return respec(requestLog={"kafka": {"bootstrapServers": bootstrap, "topic": topic}, "sample": 0.5})
+
+
+def test_a_request_log_reaches_the_replicas() -> None:
+    _, application = serve_config(request_log("feed-requests"))
+    served = RecServing.model_validate(application["args"]["serving"])
+    assert served.spec.request_log is not None
+    assert (served.spec.request_log.kafka.topic, served.spec.request_log.sample) == ("feed-requests", 0.5)
+
+
+def test_requests_are_not_logged_among_the_samples_of_the_training() -> None:
+    verdict = condition(decide(WORLD, request_log("feed-samples", "other:9092,kafka:9092")), "Ready")
+    assert (verdict["reason"], "log to another topic" in verdict["message"]) == ("InvalidServing", True)
+    assert decide(WORLD, request_log("feed-samples", "elsewhere:9092")).apply
+
+
+@pytest.mark.parametrize("sample", [0, -0.1, 1.5])
+def test_a_share_of_users_is_above_0_and_at_most_1(sample: float) -> None:
+    with pytest.raises(ValidationError, match="sample"):
+        respec(requestLog={"kafka": {"bootstrapServers": "kafka:9092", "topic": "t"}, "sample": sample})
 
 
 def test_later_looks_change_nothing() -> None:
