@@ -1,19 +1,36 @@
 """What features read: resolves `source.field`, checks types, and notes which flat columns and behaviours are needed.
 
-The only place that knows how a spec's sources become the columns of a sample.
+The only place that knows how a spec's sources, its events and the values of its features become columns.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from featuregen.errors import FeatureError, did_you_mean
-from featuregen.plan import Behavior, Encoder, Input, Side
-from featuregen.sources import KeyedSource
-from featuregen.spec import Feature, FeatureSpec, FieldType, duration_ms
+from featuregen.plan import Behavior, Derivation, Encoder, File, Input, Operation, Side
+from featuregen.sources import FieldType, KeyedSource, duration_ms
+from featuregen.spec import Feature, FeatureSpec
 
 TEXT = (FieldType.STRING, FieldType.INT)
 TEXTS = (*TEXT, FieldType.STRING_LIST, FieldType.INT_LIST)
+WORDS = (FieldType.STRING, FieldType.STRING_LIST)
 NUMBER = (FieldType.INT, FieldType.FLOAT)
+NUMBERS = (*NUMBER, FieldType.INT_LIST, FieldType.FLOAT_LIST)
+EVENT = {"item": FieldType.STRING, "action": FieldType.STRING, "ts": FieldType.INT}
+"""Fields that every event has."""
+
+_READERS = {
+    FieldType.FLOAT_LIST: "a list of numbers is read by raw with dim, combine, expr and sequence",
+    FieldType.INT_LIST: "a list of whole numbers is read by id, combo, combine, expr, sequence, and by raw with dim",
+    FieldType.STRING_LIST: "a list of texts is read by id, combo, overlap and sequence, or by combine with a valueMap",
+    FieldType.STRING_LISTS: "a list of lists is read by sequence",
+    FieldType.FLOAT_LISTS: "a list of lists is read by sequence",
+    FieldType.STRING_FLOAT_MAP: "a map is read by lookup with a key, by kv_dot, and by id with weighted: true",
+    FieldType.STRING_STRING_MAP: "a map is read by lookup, with a key",
+    FieldType.STRING_FLOATS_MAP: "a map is read by lookup, with a key",
+    FieldType.NESTED_FLOAT_MAP: "a map of maps is read by match",
+    FieldType.NESTED_STRING_MAP: "a map of maps is read by match",
+}
 
 
 @dataclass(frozen=True)
@@ -27,17 +44,31 @@ class Source:
 
 @dataclass
 class Compilation:
-    """What is known while features are compiled one after the other."""
+    """What is known while features are compiled one after the other.
+
+    `read_features` are those that others read; `values` says where the value of each compiled one of them is.
+    """
 
     spec: FeatureSpec
+    read_features: frozenset[str] = frozenset()
     columns: dict[str, Input] = field(default_factory=dict)
     behaviors: dict[str, Behavior] = field(default_factory=dict)
     encoders: dict[str, Encoder] = field(default_factory=dict)
+    values: dict[str, Source] = field(default_factory=dict)
+    derivations: list[Derivation] = field(default_factory=list)
 
-    def note(self, column: str, kind: FieldType, is_list: bool = False) -> str:
+    def note(self, column: str, kind: FieldType, is_list: bool = False, per_item: bool = False) -> str:
         """Notes that a flat column is read and returns its name."""
-        self.columns[column] = Input(column, kind, is_list)
+        self.columns[column] = Input(column, kind, is_list, per_item)
         return column
+
+    def derive(self, value: Operation, kind: FieldType) -> Source:
+        """Makes the value of a feature a column that others read, `feature.<name>`."""
+        side, name = value.output.side, value.output.feature
+        source = Source(f"feature.{name}", kind, side)
+        self.derivations.append(Derivation(Input(source.column, kind, per_item=side != "user"), side, value))
+        self.values[name] = source
+        return source
 
 
 def check_sources(spec: FeatureSpec) -> None:
@@ -48,22 +79,49 @@ def check_sources(spec: FeatureSpec) -> None:
             raise FeatureError(None, f"context.perItem names '{name}'", did_you_mean(name, context.fields))
     for source, keyed in (("user", spec.sources.user), ("item", spec.sources.item)):
         if keyed and keyed.fields.get(keyed.key, FieldType.STRING) is not FieldType.STRING:
-            raise FeatureError(
-                None,
-                f"the key '{source}.{keyed.key}' is declared as {keyed.fields[keyed.key].value}",
-                "a key is a string",
-            )
+            declared = keyed.fields[keyed.key].value
+            raise FeatureError(None, f"the key '{source}.{keyed.key}' is declared as {declared}", "a key is a string")
     for name, behavior in spec.sources.behavior.items():
         if duration_ms(behavior.max_age) <= 0:
             raise FeatureError(
                 None, f"behavior '{name}': maxAge is {behavior.max_age}", "give a positive duration such as 24h"
             )
+        for own, kind in behavior.fields.items():
+            if own in EVENT:
+                raise FeatureError(None, f"behavior '{name}' declares '{own}'", "every event has it: remove it")
+            if kind not in (*TEXT, FieldType.FLOAT):
+                raise FeatureError(
+                    None, f"behavior '{name}': '{own}' is {kind.value}", "a field of an event is string, int or float"
+                )
+
+
+def _value(compilation: Compilation, feature: str, ref: str) -> Source:
+    """Resolves `feature.<name>`; references.py has ordered the features so that it is compiled already."""
+    name = ref.split(".", 1)[1]
+    if name in compilation.values:
+        return compilation.values[name]
+    other = next(one for one in compilation.spec.list if one.name == name)
+    raise FeatureError(
+        feature,
+        f"'{ref}' has no single value: '{name}' is {_many(other)}",
+        "read the fields that it reads instead",
+    )
+
+
+def _many(feature: Feature) -> str:
+    if feature.fields:
+        return "a sequence"
+    return "weighted" if feature.weighted else "combined with none"
 
 
 def _field(compilation: Compilation, feature: str, ref: str) -> Source:
     """Resolves `source.field`."""
-    sources = compilation.spec.sources
     source, name = ref.split(".", 1)
+    if source == "feature":
+        return _value(compilation, feature, ref)
+    if source == "event":
+        raise FeatureError(feature, f"'{ref}' is a field of events", "events are read by sequence and window")
+    sources = compilation.spec.sources
     declared = {s: getattr(sources, s) for s in ("user", "item", "context") if getattr(sources, s) is not None}
     if source not in declared:
         raise FeatureError(feature, f"'{ref}' names the source '{source}'", did_you_mean(source, declared))
@@ -86,22 +144,29 @@ def _field(compilation: Compilation, feature: str, ref: str) -> Source:
     return Source(f"{source}.{name}", fields[name], side)
 
 
+def check_type(feature: str, ref: str, found: FieldType, allowed: Iterable[FieldType], what: str, hint: str) -> None:
+    """Refuses a field of a type that is not allowed; without a hint it says what reads such a field."""
+    allowed = tuple(allowed)
+    if found in allowed:
+        return
+    if not hint and found is FieldType.FLOAT and FieldType.STRING in allowed:
+        hint = "a float has no exact text: use raw with boundaries, or declare the field as int or string"
+    wanted = " or ".join(kind.value for kind in allowed)
+    raise FeatureError(
+        feature,
+        f"'{ref}' is {found.value}, {what} takes {wanted}",
+        hint or _READERS.get(found, f"declare the field as {wanted}"),
+    )
+
+
 def read_field(
     compilation: Compilation, feature: str, ref: str, allowed: Iterable[FieldType], what: str, hint: str = ""
 ) -> Source:
-    """Resolves a field of one of the allowed types and notes that its column is read."""
+    """Resolves a field, or the value of a feature, of one of the allowed types; notes that its column is read."""
     source = _field(compilation, feature, ref)
-    allowed = tuple(allowed)
-    if source.type not in allowed:
-        if source.type is FieldType.FLOAT and FieldType.STRING in allowed:
-            hint = "a float has no exact text: use raw with boundaries, or declare the field as int or string"
-        if source.type is FieldType.STRING_FLOAT_MAP:
-            hint = "a map is read by op: lookup, with a key"
-        if source.type is FieldType.FLOAT_LIST:
-            hint = "no operator of this release reads list<float>: declare single float fields"
-        wanted = " or ".join(t.value for t in allowed)
-        raise FeatureError(feature, f"'{ref}' is {source.type.value}, {what} takes {wanted}", hint)
-    compilation.columns[source.column] = Input(source.column, source.type, per_item=source.side == "cross")
+    check_type(feature, ref, source.type, allowed, what, hint)
+    if not source.column.startswith("feature."):
+        compilation.note(source.column, source.type, per_item=source.side == "cross")
     return source
 
 
@@ -109,6 +174,14 @@ def common_side(sources: Iterable[Source]) -> Side:
     """Returns the side that all inputs share, `cross` if they differ."""
     sides = {source.side for source in sources}
     return sides.pop() if len(sides) == 1 else "cross"
+
+
+def find_file(compilation: Compilation, feature: str, name: str) -> File:
+    """Returns a declared file."""
+    files = compilation.spec.files
+    if name not in files:
+        raise FeatureError(feature, f"there is no file '{name}'", did_you_mean(name, files))
+    return File(name, files[name].sha256)
 
 
 def read_behavior(compilation: Compilation, feature: Feature) -> Behavior:
@@ -130,24 +203,33 @@ def read_behavior(compilation: Compilation, feature: Feature) -> Behavior:
     return found
 
 
-def read_event_attribute(compilation: Compilation, feature: Feature, ref: str, what: str) -> tuple[str, Source]:
-    """Returns the behaviour's list column that holds an item field of each event, and the item field."""
-    source = _field(compilation, feature.name, ref)
-    if not source.column.startswith("item."):
-        raise FeatureError(
-            feature.name, f"{what} '{ref}' is no item field", "an event knows its item: name an item field"
-        )
-    if source.type not in TEXT:
-        hint = "use a field with one text or whole number"
-        raise FeatureError(feature.name, f"{what} '{ref}' is {source.type.value}, it takes string or int", hint)
-    item = compilation.spec.sources.item
-    name = ref.split(".", 1)[1]
-    if item is not None and name == item.key:
-        return compilation.note(f"behavior.{feature.behavior}.item", FieldType.STRING, is_list=True), source
-    if name in ("item", "action", "ts"):
+def read_event(
+    compilation: Compilation, feature: Feature, ref: str, allowed: Iterable[FieldType], what: str, hint: str = ""
+) -> Source:
+    """Returns the behaviour's list column of `event.<field>`, or of `item.<field>` of each event's item."""
+    log, (origin, name) = feature.behavior or "", ref.split(".", 1)
+    declared = compilation.spec.sources.behavior[log].fields
+    own = {**EVENT, **declared}
+    if origin == "event":
+        if name not in own:
+            raise FeatureError(
+                feature.name, f"'{ref}': events of behavior '{log}' have no field '{name}'", did_you_mean(name, own)
+            )
+        column, kind = name, own[name]
+    elif origin == "item":
+        kind, item = _field(compilation, feature.name, ref).type, compilation.spec.sources.item
+        column = "item" if item is not None and name == item.key else name
+        if column == name and name in own:
+            raise FeatureError(
+                feature.name,
+                f"{what} '{ref}': an event has its own '{name}'",
+                "rename the item field so that both can be told apart",
+            )
+    else:
         raise FeatureError(
             feature.name,
-            f"{what} '{ref}': an event has its own '{name}'",
-            "rename the item field so that both can be told apart",
+            f"{what} '{ref}' is no field of an event or its item",
+            "an event has its own fields and an item: name an event or item field",
         )
-    return compilation.note(f"behavior.{feature.behavior}.{name}", source.type, is_list=True), source
+    check_type(feature.name, ref, kind, allowed, what, hint)
+    return Source(compilation.note(f"behavior.{log}.{column}", kind, is_list=True), kind, "user")

@@ -1,169 +1,118 @@
-"""The values of a feature's options: encoders, defaults, normalizers, boundaries; each checked on its own.
+"""The values of a feature's options: defaults, normalizers, boundaries, expressions; each checked on its own.
 
-Apart from `featuregen.compiler` because nothing here looks at sources or sides: an option is right or wrong by itself.
+Nothing here looks at sources, sides or other features: an option is right or wrong by itself.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Sequence
 from itertools import pairwise
 
-from featuregen.errors import FeatureError, did_you_mean
-from featuregen.plan import Encoder, Rescale
-from featuregen.spec import Encode, Feature, FeatureSpec, NormalizerKind, Op
+from featuregen.errors import FeatureError
+from featuregen.expression import Code, ExpressionError, Program, parse_expression
+from featuregen.plan import Rescale
+from featuregen.spec import Feature, Normalizer, NormalizerKind
+
+_PARAMETERS: dict[NormalizerKind, tuple[str, ...]] = {
+    NormalizerKind.LOG10: ("threshold", "default"),
+    NormalizerKind.ZSCORE: ("mean", "stddev"),
+    NormalizerKind.MINMAX: ("min", "max"),
+    NormalizerKind.EXPRESSION: ("expr",),
+}
 
 
-def build_encoder(feature: str, table: str, encode: Encode, default: str | None) -> Encoder:
-    """Builds the encoder of a table from the one option that is set."""
-    options = {"hashBuckets": encode.hash_buckets, "identityBuckets": encode.identity_buckets, "vocab": encode.vocab}
-    given = [name for name, value in options.items() if value is not None]
-    if len(given) != 1:
-        problem = "encode is empty" if not given else f"encode has both {given[0]} and {given[1]}"
-        raise FeatureError(feature, problem, "give exactly one of hashBuckets, identityBuckets, vocab")
-    if encode.hash_buckets is not None:
-        return Encoder("hash", encode.hash_buckets, table)
-    if encode.identity_buckets is not None:
-        return Encoder("identity", encode.identity_buckets, table)
-    words = tuple(encode.vocab or ())
-    if not words or "" in words:
-        raise FeatureError(
-            feature,
-            "vocab has no words" if not words else "vocab has an empty word",
-            "list the words; an empty text is a missing value",
-        )
-    twice = next((word for index, word in enumerate(words) if word in words[:index]), None)
-    if twice is not None:
-        raise FeatureError(feature, f"vocab has '{twice}' twice", "a word has one id: remove one")
-    ids = [(word, index + 2) for index, word in enumerate(words)]
-    if default is not None and default not in words:
-        ids.append((default, 0))
-    return Encoder("vocab", len(words) + 2, table, tuple(ids))
-
-
-def sequence_output(feature: Feature, ref: str | None) -> str:
-    """Returns the output name of a field of a sequence: `<feature>__<field>`."""
-    return f"{feature.name}__{(ref or '').split('.', 1)[1]}"
-
-
-def collect_encoders(spec: FeatureSpec) -> dict[str, Encoder]:
-    """Returns the encoder of every table by its owner's name, so that `like` may name a feature further down."""
-    found: dict[str, Encoder] = {}
-    for feature in spec.list:
-        if feature.op in (Op.ID, Op.COMBO) and feature.encode is not None:
-            found[feature.name] = build_encoder(feature.name, feature.name, feature.encode, text_default(feature))
-        for entry in feature.fields if feature.op is Op.SEQUENCE else []:
-            if entry.encode is not None:
-                name = sequence_output(feature, entry.in_)
-                found[name] = build_encoder(feature.name, name, entry.encode, text_default(feature))
-    return found
-
-
-def choose_encoder(
-    spec: FeatureSpec,
-    encoders: Mapping[str, Encoder],
-    feature: str,
-    table: str,
-    encode: Encode | None,
-    like: str | None,
-    where: str = "",
-) -> Encoder:
-    """Returns a table's own encoder or the one it is `like`; `where` names the field of a sequence."""
-    if (encode is None) == (like is None):
-        problem = f"{where}has both encode and like" if encode else f"{where}has no encoder"
-        raise FeatureError(
-            feature, problem, "give encode (its own table) or like: <feature> (shares that feature's table)"
-        )
-    if like is None:
-        return encoders[table]
-    if like not in encoders:
-        other = next((f for f in spec.list if f.name == like), None)
-        if other is not None and other.like:
-            raise FeatureError(
-                feature, f"{where}like: '{like}' is itself like '{other.like}'", f"write like: {other.like}"
-            )
-        what = f"'{like}' has no encoder to share" if other else f"there is no feature '{like}'"
-        raise FeatureError(feature, f"{where}like: {what}", did_you_mean(like, encoders, "features with an encoder"))
-    return encoders[like]
-
-
-def text_default(feature: Feature) -> str | None:
+def text_default(feature: str, default: str | float | None, where: str = "") -> str | None:
     """Returns the text that stands for a missing value; numbers are taken as their decimal text."""
-    default = feature.default
     if isinstance(default, float):
         if not default.is_integer() or abs(default) >= 2**53:
-            raise FeatureError(feature.name, f"default {default!r} is no id", "write a text, or a whole number")
+            raise FeatureError(feature, f"{where}default {default!r} is no id", "write a text, or a whole number")
         return str(int(default))
     return default or None
 
 
-def check_text_default(feature: str, default: str | None, encoder: Encoder, where: str = "") -> None:
-    """Refuses a default that an identity encoder would not take."""
-    if default is not None and encoder.kind == "identity":
-        if not (default.isascii() and default.isdigit() and len(default) <= 18 and int(default) < encoder.buckets):
-            raise FeatureError(
-                feature,
-                f"{where}default '{default}' is not in 0..{encoder.buckets - 1}",
-                "choose a default inside identityBuckets",
-            )
-
-
-def number_default(feature: Feature) -> float | None:
+def number_default(feature: str, default: str | float | None, where: str = "") -> float | None:
     """Returns the number that stands for a missing value, None if it is not given."""
-    default = feature.default
     if isinstance(default, str):
         raise FeatureError(
-            feature.name, f"default '{default}' is a text", "write a number without quotes, e.g. default: 0"
+            feature, f"{where}default '{default}' is a text", "write a number without quotes, e.g. default: 0"
         )
     if default is not None and not math.isfinite(default):
-        raise FeatureError(feature.name, f"default is {default}", "write a finite number")
+        raise FeatureError(feature, f"{where}default is {default}", "write a finite number")
     return default
 
 
-def rescale(feature: Feature) -> Rescale | None:
-    """Returns the normalizer with the two parameters of its kind; others are refused."""
-    normalizer = feature.normalizer
+def number_defaults(feature: Feature, width: int) -> tuple[float, ...] | None:
+    """Returns a number for each value of a vector, from `default` or `defaults`; None if neither is given."""
+    if feature.defaults is None:
+        default = number_default(feature.name, feature.default)
+        return None if default is None else (default,) * width
+    if feature.default is not None:
+        raise FeatureError(feature.name, "has both default and defaults", "remove one of them")
+    if len(feature.defaults) != width:
+        problem = f"defaults has {len(feature.defaults)} numbers, the value has {width}"
+        raise FeatureError(feature.name, problem, "write one for each, or a single default")
+    if not all(math.isfinite(value) for value in feature.defaults):
+        raise FeatureError(feature.name, "defaults has a value that is not finite", "write finite numbers")
+    return tuple(feature.defaults)
+
+
+def rescale(feature: str, normalizer: Normalizer | None, where: str = "") -> Rescale | None:
+    """Returns the normalizer with the parameters of its kind; others are refused."""
     if normalizer is None:
         return None
-    parameters = {
-        NormalizerKind.LOG10: ("threshold", "default"),
-        NormalizerKind.ZSCORE: ("mean", "stddev"),
-        NormalizerKind.MINMAX: ("min", "max"),
-    }[normalizer.kind]
-    defaults = {name: field.default for name, field in type(normalizer).model_fields.items()}
-    given = {name for name in normalizer.model_fields_set if getattr(normalizer, name) != defaults[name]}
-    for name in sorted(given - {"kind", *parameters}):  # the API server fills defaults in: they say nothing
-        raise FeatureError(
-            feature.name,
-            f"normalizer {normalizer.kind.value} has no '{name}'",
-            f"it has {parameters[0]} and {parameters[1]}",
-        )
-    a, b = (float(getattr(normalizer, name)) for name in parameters)
+    kind = normalizer.kind
+    parameters = _PARAMETERS[kind]
+    name = f"{where}normalizer {kind.value}"
+    defaults = {key: field.default for key, field in type(normalizer).model_fields.items()}
+    given = {key for key in normalizer.model_fields_set if getattr(normalizer, key) != defaults[key]}
+    for key in sorted(given - {"kind", *parameters}):  # the API server fills defaults in: they say nothing
+        raise FeatureError(feature, f"{name} has no '{key}'", "it has " + " and ".join(parameters))
+    if kind is NormalizerKind.EXPRESSION:
+        if normalizer.expr is None:
+            raise FeatureError(feature, f"{name} has no expr", "write an expression of x, e.g. expr: sqrt(x)")
+        return Rescale("expression", program=element_expression(feature, normalizer.expr, ["x"], f"{where}normalizer "))
+    a, b = (float(getattr(normalizer, key)) for key in parameters)
     if not (math.isfinite(a) and math.isfinite(b)):
-        raise FeatureError(
-            feature.name,
-            f"normalizer {normalizer.kind.value} has a parameter that is not finite",
-            "write finite numbers",
-        )
-    if normalizer.kind is NormalizerKind.LOG10 and a < 0:
-        raise FeatureError(feature.name, f"normalizer log10: threshold {a!r} is negative", "log10 needs threshold >= 0")
-    if normalizer.kind is NormalizerKind.ZSCORE and b <= 0:
-        raise FeatureError(feature.name, f"normalizer zscore: stddev is {b!r}", "zscore needs stddev > 0")
-    if normalizer.kind is NormalizerKind.MINMAX and a >= b:
-        raise FeatureError(
-            feature.name, f"normalizer minmax: min {a!r} is not below max {b!r}", "minmax needs min < max"
-        )
-    return Rescale(normalizer.kind.value, a, b)
+        raise FeatureError(feature, f"{name} has a parameter that is not finite", "write finite numbers")
+    if kind is NormalizerKind.LOG10 and a < 0:
+        raise FeatureError(feature, f"{name}: threshold {a!r} is negative", "log10 needs threshold >= 0")
+    if kind is NormalizerKind.ZSCORE and b <= 0:
+        raise FeatureError(feature, f"{name}: stddev is {b!r}", "zscore needs stddev > 0")
+    if kind is NormalizerKind.MINMAX and a >= b:
+        raise FeatureError(feature, f"{name}: min {a!r} is not below max {b!r}", "minmax needs min < max")
+    return Rescale(kind.value, a, b)
 
 
-def boundaries(feature: Feature) -> tuple[float, ...] | None:
+def boundaries(feature: str, given: Sequence[float] | None, where: str = "") -> tuple[float, ...] | None:
     """Returns finite, strictly increasing boundaries, or None."""
-    if feature.boundaries is None:
+    if given is None:
         return None
-    values = tuple(float(value) for value in feature.boundaries)
+    values = tuple(float(value) for value in given)
+    if not values:
+        raise FeatureError(feature, f"{where}boundaries are empty", "write at least one, or remove them")
     if not all(math.isfinite(value) for value in values):
-        raise FeatureError(feature.name, "boundaries have a value that is not finite", "write finite numbers")
+        raise FeatureError(feature, f"{where}boundaries have a value that is not finite", "write finite numbers")
     for low, high in pairwise(values):
         if low >= high:
-            raise FeatureError(
-                feature.name, f"boundaries do not increase: {low!r}, {high!r}", "sort them and remove doubles"
-            )
+            problem = f"{where}boundaries do not increase: {low!r}, {high!r}"
+            raise FeatureError(feature, problem, "sort them and remove doubles")
     return values
+
+
+def expression(feature: str, text: str, variables: Sequence[str], where: str = "") -> Program:
+    """Parses an expression over variables."""
+    try:
+        return parse_expression(text, variables)
+    except ExpressionError as error:
+        raise FeatureError(feature, where + error.problem, error.hint) from None
+
+
+def element_expression(feature: str, text: str, variables: Sequence[str], where: str = "") -> Program:
+    """Parses an expression that is computed for each number by itself: functions of whole vectors are refused."""
+    program = expression(feature, text, variables, where)
+    if any(code >= Code.LENGTH for code, _ in program.code):
+        raise FeatureError(
+            feature,
+            f"{where}expression '{text}' has a function of whole vectors",
+            "here it is computed number by number: use op: expr for vectors",
+        )
+    return program
