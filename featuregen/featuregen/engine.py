@@ -9,29 +9,17 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from featuregen.columns import from_values, missing, to_array
+from featuregen.arrays import from_values, missing, to_array
 from featuregen.errors import FeatureError
 from featuregen.plan import Input, Plan
-from featuregen.program import Column, Program
+from featuregen.program import Program
+from featuregen.results import Column, Features
 from featuregen.schema import arrow_type
 
 __all__ = ["Column", "Engine", "Features", "Request"]
 
 # pyarrow imports pandas, if it is installed, when it first makes an array: here and not within a request.
 _NO_TIME = pa.array([0], pa.int64())
-
-
-@dataclass(frozen=True, slots=True)
-class Features:
-    """What a plan computed.
-
-    Attributes:
-        rows: number of samples or items.
-        columns: output name -> column, in the order of the plan. The arrays are the caller's to keep.
-    """
-
-    rows: int
-    columns: dict[str, Column]
 
 
 @dataclass(frozen=True, slots=True)

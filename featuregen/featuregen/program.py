@@ -3,7 +3,7 @@
 All that a kernel writes is preallocated here: scratch that grows, and one fresh block per call for all outputs.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -82,6 +82,7 @@ from featuregen.layout import (
 )
 from featuregen.oracle import default_id
 from featuregen.plan import Encoder, Operation, Plan
+from featuregen.results import Column
 
 _OPS = {
     "id": OP_ID,
@@ -96,35 +97,11 @@ _RESCALES = {"log10": RESCALE_LOG10, "zscore": RESCALE_ZSCORE, "minmax": RESCALE
 _MAX_IDS = 2**31 - 1
 
 
-@dataclass(frozen=True, slots=True)
-class Column:
-    """One output column.
-
-    Attributes:
-        rows: rows, or 1 for a user-side output of `rank`.
-        ids: int64[k], the ids of all rows one after the other; None if there are none.
-        offsets: int32[rows + 1], row i has ids[offsets[i]:offsets[i + 1]], or elements of a sequence of numbers; None
-            if dense.
-        values: float32[rows, width]; float32[elements, width] of a sequence of numbers; None unless numbers.
-        weights: float32[k], the weights of weighted ids; None otherwise.
-        elements: int32[rows + 1], row i of a multi-value sequence has elements elements[i] to elements[i + 1] - 1.
-        element_offsets: int32[e + 1], element j has ids[element_offsets[j]:element_offsets[j + 1]].
-    """
-
-    rows: int
-    ids: Any = None
-    offsets: Any = None
-    values: Any = None
-    weights: Any = None
-    elements: Any = None
-    element_offsets: Any = None
-
-
 class Program:
-    """The operation table of a plan. Not for use by two threads at once."""
+    """The operation table of a plan, and the contents of its files. Not for use by two threads at once."""
 
-    def __init__(self, plan: Plan) -> None:
-        self.plan = plan
+    def __init__(self, plan: Plan, files: Mapping[str, bytes] | None = None) -> None:
+        self.plan, self._files = plan, dict(files or {})
         self.column_index = {column.name: index for index, column in enumerate(plan.columns)}
         self._alive: list[Any] = []
         self._scratch: dict[str, tuple[int, int, Any]] = {}  # size, address, buffer
