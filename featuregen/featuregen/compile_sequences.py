@@ -96,14 +96,18 @@ def _check(feature: Feature, field: SequenceField) -> str:
 
 
 def _aligned(compilation: Compilation, feature: Feature) -> str:
-    """Returns the list whose length is that of a sequence without behaviour: the first one of `in`."""
+    """Returns the list whose length is that of a sequence without behaviour: the first one of `in`, else of `vars`."""
     if feature.behavior is not None:
         return ""
     first = next((field.in_ for field in feature.fields if field.in_ is not None), None)
-    if first is None:
-        hint = "without behavior the first field with in says how many elements there are"
-        raise FeatureError(feature.name, "no field has in", hint)
-    return _plain(compilation, feature, first).column
+    if first is not None:
+        return _plain(compilation, feature, first).column
+    read = [_variable(compilation, feature, ref) for field in feature.fields for ref in field.vars]
+    found = next((source.column for source in read if source.type in _ELEMENTS), None)
+    if found is None:
+        hint = "without behavior the first list, of in or else of vars, says how many elements there are"
+        raise FeatureError(feature.name, "no field reads a list", hint)
+    return found
 
 
 def _plain(compilation: Compilation, feature: Feature, ref: str) -> Source:
