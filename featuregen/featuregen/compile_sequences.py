@@ -173,6 +173,7 @@ def _numbers(feature: Feature, field: SequenceField, base: Operation, where: str
     default, width = number_default(feature.name, given, where), field.dim or 1
     made = replace(
         base,
+        dim=width,
         rescale=rescale(feature.name, field.normalizer, where),
         default_numbers=(default or 0.0,) * width,
         boundaries=boundaries(feature.name, field.boundaries, where),

@@ -38,6 +38,7 @@ def compile_window(compilation: Compilation, feature: Feature) -> list[Operation
         replace(value_output(feature, side), width=len(windows)),
         "window",
         columns,
+        dim=len(windows),
         default_numbers=defaults,
         method=agg.value,
         value_column=_value_column(compilation, feature, agg),

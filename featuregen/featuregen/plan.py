@@ -149,11 +149,12 @@ class Operation:
             (a map for weighted ids); combo, expr, custom, str_format: all fields; lookup: [map, key]; match: [map,
             pkey or "", skey or ""]; overlap: [query, title]; kv_dot: [query, document]; bool_mask: [value, mask];
             window: [] or [event attribute, candidate attribute]; sequence: [value], or the expression's variables.
+        dim: numbers that it makes for a row (for an element, of a sequence), also if they become ids; 1 for texts.
         encoder: text to id.
         prefix: put before a text that is encoded; not before the default.
         default_text: stands for a missing value of an id.
         rescale: of numbers.
-        default_numbers: width numbers that stand for missing values; None: a missing value stays missing.
+        default_numbers: `dim` numbers that stand for missing values; None: a missing value stays missing.
         boundaries: ascending; a number becomes the count of those that are <= it.
         mix: combo by mixed hashes.
         combiner: of lookup, match and combine; "none" keeps several numbers apart.
@@ -177,6 +178,7 @@ class Operation:
     output: Output
     op: OpName
     columns: tuple[str, ...]
+    dim: int = 1
     encoder: Encoder | None = None
     prefix: str = ""
     default_text: str | None = None

@@ -78,6 +78,7 @@ def number_outputs(
     value = replace(
         value,
         output=replace(value.output, width=width),
+        dim=width,
         rescale=rescale(name, feature.normalizer),
         default_numbers=defaults,
     )
@@ -89,7 +90,7 @@ def number_outputs(
     if feature.stub:
         return []
     if apart:  # rescale and default are in the column already
-        value = Operation(value.output, "raw", (f"feature.{name}",))
+        value = Operation(value.output, "raw", (f"feature.{name}",), dim=width)
     if feature.encode is not None:
         return [_whole_ids(compilation, feature, value)]
     if limits is not None:

@@ -55,7 +55,7 @@ FEATURES: list[dict[str, Any]] = [
         "fields": [{"in": "item.iid", "encode": {"hashBuckets": 7}}, {"in": "item.cate", "like": "cate"}],
     },
 ]
-DIGEST = "778e09826f8e2d8fe2e8eddc533ebae44e5f1c5302c9e88a2dd5577387eec359"
+DIGEST = "ce6c8db6525bada40b9822fe93ea51f9e44e98711554bcaab8cf65975975cbf7"
 
 
 def _changed(name: str, **fields: Any) -> list[dict[str, Any]]:
