@@ -137,7 +137,8 @@ def manifest_tables(store: Store, entry: Entry) -> list[Table]:
             numbers = (str(file.width), f"{file.rows:,}", buckets, size_text(file.size))
             files.add_row(link.kind.value, str(link.epoch), file.key, *numbers)
     if manifest.dense is not None:
-        files.add_row("dense", str(manifest.epoch), manifest.dense.key, "", "", "", size_text(manifest.dense.size))
+        written = manifest.dense.key.removeprefix("data/").partition("-")[0]  # a reset names an older epoch's file
+        files.add_row("dense", written, manifest.dense.key, "", "", "", size_text(manifest.dense.size))
     offsets = Table(box=None, header_style="bold")
     for name in ("topic", "partition", "start", "next", "skip", "end", "samples"):
         offsets.add_column(name, justify="left" if name == "topic" else "right")

@@ -77,7 +77,7 @@ def _weights(changes: Changes) -> Table:
     table = _table("weight", "floats", "norm", "now", "distance", "relative")
     for w in changes.weights:
         relative = f"{w.distance / w.before:.2%}" if w.before else "-"
-        table.add_row(w.name, f"{w.size:,}", f"{w.before:.4f}", f"{w.after:.4f}", f"{w.distance:.4f}", relative)
+        table.add_row(w.name, f"{w.size:,}", f"{w.before:.4f}", f"{w.after:.4f}", f"{w.distance:.4g}", relative)
     if not changes.weights:
         table.add_row("another network", *5 * ("-",))
     return table

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from kuberec_runtime.checkpoint import Manifest, Store, read_dense
 from kuberec_runtime.models.flat import WeightShapes, by_name, size_of
@@ -62,5 +62,5 @@ def export_weights(weights: DenseWeights, path: Path, with_state: bool) -> dict[
         for prefix, vector in vectors.items()
         for name, array in by_name(shapes, vector).items()
     }
-    save_file(arrays, path, {"step": str(weights.step)})
+    path.write_bytes(save(arrays, {"step": str(weights.step)}))
     return {"step": weights.step, "weights": [{"name": name, "shape": list(shape)} for name, shape in shapes]}

@@ -69,7 +69,8 @@ def _consumer(bootstrap_servers: str, topic: str) -> Iterator[tuple[Consumer, Ka
         spec = KafkaSpec(bootstrap_servers=bootstrap_servers, topic=topic)
     except ValidationError as error:
         raise SourceUnavailableError(f"brokers '{bootstrap_servers}', topic '{topic}': {error}") from error
-    consumer = Consumer(configuration(spec))
+    # A broker that does not answer is told once, by the error; librdkafka would log every try.
+    consumer = Consumer({**configuration(spec), "log_level": 0})
     try:
         yield consumer, spec
     finally:
