@@ -1,0 +1,55 @@
+"""The hash of many pieces of memory as one kernel, so that a digest of all outputs costs microseconds and no GIL.
+
+A kernel of its own, because a digest is taken beside requests and not within them: the feature program neither waits
+for it nor is compiled with it.
+"""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numba as nb
+import numpy as np
+from numpy.typing import NDArray
+
+from featuregen.kernels_hash import farm64
+
+_SOURCES = ("hash64", "kernels_memory", "kernels_hash", "digest_kernel")
+
+
+def _stamp() -> int:
+    """Returns a constant that changes with any source: numba's cache by itself watches only this file."""
+    sources = b"".join(Path(__file__).with_name(f"{name}.py").read_bytes() for name in _SOURCES)
+    return int.from_bytes(hashlib.sha256(sources).digest()[:4], "little")
+
+
+def _kernel(stamp: int) -> Any:
+    def hash_all(addresses: Any, sizes: Any, found: Any) -> int:
+        for index in range(addresses.shape[0]):
+            found[index] = farm64(addresses[index], sizes[index])
+        return nb.int64(stamp)
+
+    return hash_all
+
+
+def _compile() -> Any:
+    options = {"nogil": True, "boundscheck": False, "error_model": "numpy"}
+    signature = "int64(int64[::1], int64[::1], uint64[::1])"
+    try:
+        return nb.njit(signature, cache=True, **options)(_kernel(_stamp()))
+    except RuntimeError as error:
+        if "cannot cache" not in str(error):
+            raise
+        return nb.njit(signature, **options)(_kernel(_stamp()))
+
+
+_hash_all = _compile()
+
+
+def farm64_pieces(pieces: list[Any]) -> NDArray[np.uint64]:
+    """Returns uint64[n]: FarmHash Fingerprint64 of the bytes of n contiguous arrays."""
+    where = [(piece.__array_interface__["data"][0], piece.nbytes) for piece in pieces]
+    table = np.array(where, np.int64).reshape(-1, 2).T.copy()
+    found = np.empty(len(pieces), np.uint64)
+    _hash_all(table[0], table[1], found)
+    return found
