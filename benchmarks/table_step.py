@@ -43,7 +43,7 @@ def our_step(table: Table, batches: list[np.ndarray], dy: np.ndarray):  # type: 
         count = dedupe(keys, unique, inverse)
         rows = table.pull(unique[:count], out=pulled[:count])
         x.fill(0.0)
-        pool(rows, inverse, offsets, False, False, x, 0, -1)
+        pool(rows, inverse, offsets, None, False, False, x, 0, -1)
         grads = np.zeros((count, DIM), np.float32)
         pool_backward(dy, inverse, offsets, False, False, 0, -1, grads)
         table.push(unique[:count], grads, now=1)

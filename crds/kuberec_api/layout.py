@@ -83,8 +83,8 @@ def build_layout(spec: RecModelSpec, plan: Plan) -> Layout:
     """Lays the outputs of `plan` out for `spec.network`.
 
     Raises:
-        NetworkError: if a group names an unknown feature, a linear group holds a dense feature, or DeepFM's `wide`
-            group mixes embedding widths.
+        NetworkError: if a group names an unknown feature or one without an input of one width, a linear group holds a
+            dense feature, or DeepFM's `wide` group mixes embedding widths.
     """
     groups = _outputs_by_group(spec, plan)
     linear_outputs = groups.get(LINEAR_GROUP, []) if spec.network.kind in _LINEAR_KINDS else []
@@ -133,9 +133,12 @@ def _outputs_by_group(spec: RecModelSpec, plan: Plan) -> dict[str, list[Output]]
     for group, features in spec.network.groups.items():
         for name in features:
             if name not in by_feature:
-                raise NetworkError(
-                    f"network group '{group}': feature '{name}' does not exist\n  {did_you_mean(name, by_feature)}"
-                )
+                problem, hint = "does not exist", did_you_mean(name, by_feature)
+                if any(feature.name == name for feature in spec.features.list):
+                    problem, hint = "is a stub", "a stub has no output: remove `stub`, or name what reads it"
+                raise NetworkError(f"network group '{group}': feature '{name}' {problem}\n  {hint}")
+            for output in by_feature[name]:
+                _refuse_numbers(group, output)
         groups[group] = [o for name in features for o in by_feature[name]]
     if spec.network.kind in _LINEAR_KINDS:
         unknown = set(groups) - {LINEAR_GROUP, "deep"}
@@ -144,6 +147,16 @@ def _outputs_by_group(spec: RecModelSpec, plan: Plan) -> dict[str, list[Output]]
                 f"network {spec.network.kind.value} has the groups 'wide' and 'deep', got: {', '.join(sorted(groups))}"
             )
     return groups
+
+
+def _refuse_numbers(group: str, output: Output) -> None:
+    """Refuses a sequence of numbers: its rows differ in length, and only ids are pooled to one width."""
+    if output.kind == "sequence" and not output.buckets:
+        field = output.name.removeprefix(f"{output.feature}__")
+        raise NetworkError(
+            f"network group '{group}': field '{field}' of sequence '{output.feature}' is numbers, a network reads ids\n"
+            "  give the field `boundaries`, or put it into a sequence of its own that no group names"
+        )
 
 
 def _tables(spec: RecModelSpec, plan: Plan, outputs: Sequence[Output], linear: set[str]) -> dict[str, Table]:

@@ -25,11 +25,15 @@ I64 = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class SlotIndex:
-    """A slot's ids as indices into the unique rows of its width: inverse int32[k], offsets int32[rows + 1]."""
+    """A slot's ids as indices into the unique rows of its width: inverse int32[k], offsets int32[rows + 1].
+
+    `weights` float32[k] multiply the rows of weighted ids; None elsewhere.
+    """
 
     slot: Slot
     inverse: I32
     offsets: I32
+    weights: F32 | None = None
 
 
 @dataclass(frozen=True)
@@ -62,9 +66,9 @@ def plan_lookup(layout: Layout, features: Features) -> Lookup:
         keys[width] = unique[:count].copy()
         at = 0
         for slot, part in zip(slots, parts, strict=True):
-            offsets = features.columns[slot.output].offsets
-            assert offsets is not None
-            indices.append(SlotIndex(slot, inverse[at : at + part.size], offsets))
+            column = features.columns[slot.output]
+            assert column.offsets is not None
+            indices.append(SlotIndex(slot, inverse[at : at + part.size], column.offsets, column.weights))
             at += part.size
     return Lookup(features.rows, keys, tuple(indices))
 
@@ -82,6 +86,7 @@ def assemble(layout: Layout, features: Features, lookup: Lookup, rows: Mapping[i
             rows[slot.table.width],
             index.inverse,
             index.offsets,
+            index.weights,
             slot.mean,
             slot.table.linear,
             x,
@@ -107,6 +112,7 @@ def gradients(lookup: Lookup, dx: F32) -> dict[int, F32]:
             dx,
             index.inverse,
             index.offsets,
+            index.weights,
             slot.mean,
             slot.table.linear,
             slot.column,
@@ -144,17 +150,37 @@ def dedupe(keys: I64, unique: I64, inverse: I32) -> int:
 
 
 def pool(
-    rows: F32, inverse: I32, offsets: I32, mean: bool, has_linear: bool, x: F32, column: int, linear_column: int
+    rows: F32,
+    inverse: I32,
+    offsets: I32,
+    weights: F32 | None,
+    mean: bool,
+    has_linear: bool,
+    x: F32,
+    column: int,
+    linear_column: int,
 ) -> None:
-    """Pools the rows of each sample into x[:, column:]; a single pooled row is copied to all of x's rows."""
-    _pool(row_mode(), np.ascontiguousarray(rows), inverse, offsets, mean, has_linear, x, column, linear_column)
+    """Pools the rows of each sample into x[:, column:]; a single pooled row is copied to all of x's rows.
+
+    A row of the table counts `weights[k]` times, once without them; the linear weight as well.
+    """
+    _pool(row_mode(), np.ascontiguousarray(rows), inverse, offsets, weights, mean, has_linear, x, column, linear_column)
 
 
 def pool_backward(
-    dx: F32, inverse: I32, offsets: I32, mean: bool, has_linear: bool, column: int, linear_column: int, out: F32
+    dx: F32,
+    inverse: I32,
+    offsets: I32,
+    weights: F32 | None,
+    mean: bool,
+    has_linear: bool,
+    column: int,
+    linear_column: int,
+    out: F32,
 ) -> None:
     """Adds to `out` each row's gradient: the transpose of `pool` for n rows."""
-    _pool_backward(row_mode(), np.ascontiguousarray(dx), inverse, offsets, mean, has_linear, column, linear_column, out)
+    rows = np.ascontiguousarray(dx)
+    _pool_backward(row_mode(), rows, inverse, offsets, weights, mean, has_linear, column, linear_column, out)
 
 
 @kernel
@@ -163,12 +189,14 @@ def _pool(
     rows: F32,
     inverse: I32,
     offsets: I32,
+    weights: F32 | None,
     mean: bool,
     has_linear: bool,
     x: F32,
     column: int,
     linear_column: int,
 ) -> None:
+    """Compiled for the type of `weights`: without them its branches do not exist."""
     flat_x, flat_rows = x.reshape(-1), rows.reshape(-1)
     one = np.float32(1.0)
     first = 1 if has_linear else 0
@@ -180,9 +208,10 @@ def _pool(
         linear = np.float32(0.0)
         for j in range(start, stop):
             row = np.int64(inverse[j])
-            add_row(mode, flat_x, r * x.shape[1] + column, flat_rows, row * rows.shape[1] + first, dim, one)
+            weight = one if weights is None else weights[j]
+            add_row(mode, flat_x, r * x.shape[1] + column, flat_rows, row * rows.shape[1] + first, dim, weight)
             if has_linear:
-                linear += rows[row, 0]
+                linear += rows[row, 0] if weights is None else rows[row, 0] * weight
         scale = np.float32(1.0) / np.float32(stop - start) if mean else np.float32(1.0)
         if mean:
             for d in range(dim):
@@ -203,6 +232,7 @@ def _pool_backward(
     dx: F32,
     inverse: I32,
     offsets: I32,
+    weights: F32 | None,
     mean: bool,
     has_linear: bool,
     column: int,
@@ -217,9 +247,10 @@ def _pool_backward(
         scale = np.float32(1.0) / np.float32(max(stop - start, 1)) if mean else np.float32(1.0)
         for j in range(start, stop):
             row = np.int64(inverse[j])
-            add_row(mode, flat_out, row * out.shape[1] + first, flat_dx, r * dx.shape[1] + column, dim, scale)
+            share = scale if weights is None else scale * weights[j]
+            add_row(mode, flat_out, row * out.shape[1] + first, flat_dx, r * dx.shape[1] + column, dim, share)
             if linear_column >= 0:
-                out[row, 0] += dx[r, linear_column] * scale
+                out[row, 0] += dx[r, linear_column] * share
 
 
 @kernel

@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from featuregen.compiler import compile_plan
+from featuregen.results import Column, Features
 from kuberec_api import RecModel
 from kuberec_api.layout import NetworkError, build_layout
-from kuberec_runtime.models.embed import dedupe, pool, pool_backward, squash
+from kuberec_runtime.models.embed import assemble, dedupe, gradients, plan_lookup, pool, pool_backward, squash
 
 FEED = Path(__file__).parents[3] / "examples" / "feed.yaml"
 
@@ -66,29 +67,120 @@ def test_dedupe_is_unique_in_order_of_first_appearance(values: list[int]) -> Non
     np.testing.assert_array_equal(unique[inverse], keys)
 
 
+def with_features(features: list[dict[str, object]], deep: list[str]) -> RecModel:
+    """The example with more features, and a group that reads them."""
+    document = next(yaml.safe_load_all(FEED.read_text()))
+    sources = document["spec"]["features"]["sources"]
+    sources["user"]["fields"] |= {"tags": "map<string,float>", "vector": "list<float>"}
+    sources["item"]["fields"] |= {"words": "list<string>"}
+    document["spec"]["features"]["list"] += features
+    document["spec"]["network"]["groups"]["deep"] = ["cate", *deep]
+    return RecModel.model_validate(document)
+
+
+NUMBERS = {
+    "name": "seen",
+    "op": "sequence",
+    "behavior": "clicks",
+    "length": 5,
+    "fields": [{"in": "item.cate", "like": "cate"}, {"in": "item.price"}],
+}
+STUB = {"name": "bare", "op": "raw", "in": ["item.price"], "stub": True}
+READER = {"name": "doubled", "op": "expr", "in": ["feature.bare"], "expr": "bare * 2"}
+
+
+@pytest.mark.parametrize(
+    ("features", "says"),
+    [
+        ([NUMBERS], r"group 'deep': field 'price' of sequence 'seen' is numbers.*\n.*boundaries"),
+        ([STUB, READER], r"group 'deep': feature 'bare' is a stub\n.*remove `stub`"),
+    ],
+)
+def test_a_feature_without_an_input_of_one_width_is_refused(features: list[dict[str, object]], says: str) -> None:
+    model = with_features(features, [str(features[0]["name"])])
+    with pytest.raises(NetworkError, match=says):
+        build_layout(model.spec, compile_plan(model.spec.features))
+
+
+def test_a_sequence_of_numbers_that_no_group_reads_takes_no_column() -> None:
+    model = with_features([NUMBERS, STUB, READER], [])
+    without = with_features([], [])
+    with_it, plain = (build_layout(m.spec, compile_plan(m.spec.features)) for m in (model, without))
+    assert with_it == plain
+
+
+def test_vectors_weighted_ids_and_lists_of_ids_of_an_event_fill_their_columns() -> None:
+    model = with_features(
+        [
+            {"name": "tags", "op": "id", "weighted": True, "in": ["user.tags"], "encode": {"hashBuckets": 100}},
+            {"name": "vector", "op": "raw", "in": ["user.vector"], "dim": 3},
+            {
+                "name": "read",
+                "op": "sequence",
+                "behavior": "clicks",
+                "length": 5,
+                "fields": [{"in": "item.words", "encode": {"hashBuckets": 100}}],
+            },
+        ],
+        ["tags", "vector", "read"],
+    )
+    layout = build_layout(model.spec, compile_plan(model.spec.features))
+    slots = {slot.output: slot for slot in layout.slots}
+    ids = np.array([7, 8, 9], np.int64)
+    two_elements = np.array([0, 1, 3], np.int32)
+    columns = {slot.output: Column(1, ids[:0], np.zeros(2, np.int32)) for slot in layout.sparse}
+    columns["tags"] = Column(1, ids, np.array([0, 3], np.int32), weights=np.array([1.0, -2.0, 0.5], np.float32))
+    columns["vector"] = Column(1, values=np.array([[0.0, 1.0, -3.0]], np.float32))
+    columns["read__words"] = Column(
+        1, ids, np.array([0, 3], np.int32), elements=np.array([0, 2], np.int32), element_offsets=two_elements
+    )
+    features = Features(1, columns)
+    lookup = plan_lookup(layout, features)
+    rng = np.random.default_rng(0)
+    rows = {width: rng.standard_normal((keys.size, width)).astype(np.float32) for width, keys in lookup.keys.items()}
+    x = assemble(layout, features, lookup, rows)
+    of = {index.slot.output: rows[layout.tables[index.slot.output].width][index.inverse] for index in lookup.slots}
+    tags, read, vector = slots["tags"], slots["read__words"], slots["vector"]
+    weighted = of["tags"] * np.array([[1.0], [-2.0], [0.5]], np.float32)
+    np.testing.assert_allclose(x[0, tags.column : tags.column + 8], weighted.sum(0), rtol=1e-6)
+    np.testing.assert_allclose(x[0, read.column : read.column + 8], of["read__words"].mean(0), rtol=1e-6)
+    np.testing.assert_allclose(x[0, vector.column : vector.column + 3], [0, np.log1p(1), -np.log1p(3)], rtol=1e-6)
+    pushed = gradients(lookup, np.ones_like(x))[layout.tables["tags"].width]
+    index = next(i for i in lookup.slots if i.slot.output == "tags")
+    np.testing.assert_array_equal(pushed[index.inverse], np.repeat([[1.0], [-2.0], [0.5]], 8, axis=1))
+
+
 @settings(deadline=None)
-@given(st.lists(st.integers(0, 4), min_size=1, max_size=20), st.booleans(), st.booleans(), st.integers(0, 2**31))
+@given(
+    st.lists(st.integers(0, 4), min_size=1, max_size=20),
+    st.booleans(),
+    st.booleans(),
+    st.booleans(),
+    st.integers(0, 2**31),
+)
 def test_pooling_equals_the_plain_sum_and_its_transpose_is_the_gradient(
-    lengths: list[int], mean: bool, linear: bool, seed: int
+    lengths: list[int], mean: bool, linear: bool, weighted: bool, seed: int
 ) -> None:
     rng = np.random.default_rng(seed)
     n, dim, unique = len(lengths), 3, 7
     rows = rng.standard_normal((unique, dim + linear)).astype(np.float32)
     offsets = np.concatenate(([0], np.cumsum(lengths))).astype(np.int32)
     inverse = rng.integers(0, unique, offsets[-1]).astype(np.int32)
+    weights = rng.standard_normal(offsets[-1]).astype(np.float32) if weighted else None
     x = np.zeros((n, 1 + dim), np.float32)
-    pool(rows, inverse, offsets, mean, linear, x, 1, 0 if linear else -1)
+    pool(rows, inverse, offsets, weights, mean, linear, x, 1, 0 if linear else -1)
     matrix = np.zeros((n, unique))
     for r in range(n):
         for j in range(offsets[r], offsets[r + 1]):
-            matrix[r, inverse[j]] += 1 / max(lengths[r], 1) if mean else 1
+            share = 1.0 if weights is None else float(weights[j])
+            matrix[r, inverse[j]] += share / max(lengths[r], 1) if mean else share
     expected = matrix @ rows
     np.testing.assert_allclose(x[:, 1:], expected[:, int(linear) :], rtol=1e-5, atol=1e-5)
     if linear:
         np.testing.assert_allclose(x[:, 0], expected[:, 0], rtol=1e-5, atol=1e-5)
     dx = rng.standard_normal(x.shape).astype(np.float32)
     out = np.zeros_like(rows)
-    pool_backward(dx, inverse, offsets, mean, linear, 1, 0 if linear else -1, out)
+    pool_backward(dx, inverse, offsets, weights, mean, linear, 1, 0 if linear else -1, out)
     wanted = matrix.T @ (dx if linear else dx[:, 1:])
     np.testing.assert_allclose(out, wanted, rtol=1e-4, atol=1e-4)
 
@@ -96,7 +188,7 @@ def test_pooling_equals_the_plain_sum_and_its_transpose_is_the_gradient(
 def test_one_user_row_is_copied_to_every_candidate() -> None:
     rows = np.arange(6, dtype=np.float32).reshape(2, 3)
     x = np.zeros((4, 3), np.float32)
-    pool(rows, np.array([0, 1], np.int32), np.array([0, 2], np.int32), False, False, x, 0, -1)
+    pool(rows, np.array([0, 1], np.int32), np.array([0, 2], np.int32), None, False, False, x, 0, -1)
     np.testing.assert_array_equal(x, np.tile(rows.sum(axis=0), (4, 1)))
 
 
