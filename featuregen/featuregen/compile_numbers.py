@@ -31,7 +31,7 @@ def compile_combine(compilation: Compilation, feature: Feature) -> list[Operatio
     if feature.combiner is Combiner.NONE:
         hint = "choose sum, mean, min, max or count; to keep numbers apart use op: raw with dim"
         raise FeatureError(feature.name, "combine makes one number, combiner none keeps several", hint)
-    texts = feature.value_map is not None
+    texts = bool(feature.value_map)
     hint = "numbers need no valueMap: remove it" if texts else ""
     source = read_field(
         compilation,

@@ -1,197 +1,145 @@
 """The oracle: what every operator means, as plainly as Python can say it. One row of Python values in, one row out.
 
-It is the normative text of the semantics: the kernels must agree with it bit for bit, and a doubt about an operator is
-settled by reading this file. It is never used to train or to serve.
+With its modules (`oracle_values`: tails, `oracle_expression`, `oracle_numbers`, `oracle_texts`, `oracle_events`) it is
+the normative text of the semantics: the engines must agree with it bit for bit, and a doubt about an operator is
+settled by reading it. It is never used to train or to serve.
 """
 
-import math
-from collections.abc import Iterable, Mapping, Sequence
-from ctypes import c_float
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 from featuregen.hash64 import HASHES, cross
-from featuregen.plan import Encoder, Operation, Plan, Rescale
+from featuregen.oracle_events import sequence, window
+from featuregen.oracle_numbers import combine_values, expr, kv_dot, lookup, match, overlap, raw
+from featuregen.oracle_texts import (
+    bool_mask,
+    combo,
+    custom,
+    regex_replace,
+    str_format,
+    str_slice,
+    text_normalizer,
+    tokenize,
+)
+from featuregen.oracle_values import (
+    Context,
+    Number,
+    Row,
+    default_id,
+    encode_default,
+    encode_text,
+    encoder_of,
+    entries,
+    float32,
+    number,
+    number_tail,
+    numbers,
+    text_tail,
+    texts,
+    with_defaults,
+)
+from featuregen.plan import Derivation, Operation, Plan
+from featuregen.sources import FieldType
 
-Row = Mapping[str, object]
-Result = list[int] | list[float]
+__all__ = ["Result", "compute_row", "default_id"]
+
+Result = list[Any]
+_NUMBERS: dict[str, Callable[[Operation, Row], list[Number] | list[str]]] = {
+    "raw": raw,
+    "combine": combine_values,
+    "lookup": lookup,
+    "match": match,
+    "expr": expr,
+    "overlap": overlap,
+    "kv_dot": kv_dot,
+}
+_COLUMNS: dict[str, Callable[[Context, Operation, Row], object]] = {
+    "bool_mask": bool_mask,
+    "tokenize": tokenize,
+    "text_normalizer": text_normalizer,
+    "regex_replace": regex_replace,
+    "str_format": str_format,
+    "str_slice": str_slice,
+    "custom": custom,
+}
 
 
-def compute_row(plan: Plan, row: Row) -> dict[str, Result]:
+def compute_row(plan: Plan, row: Row, files: str | Path | None = None) -> dict[str, Result]:
     """Computes every output of a plan for one sample.
 
     Args:
         plan: the plan.
         row: flat column name -> Python value. None, "" and [] are missing, and so is a column that is absent.
             Maps are dicts or sequences of pairs; of equal keys the last one counts.
+        files: folder of the plan's files.
 
     Returns:
-        Output name -> ids (sparse, sequence; empty if missing), or float32 values (dense).
+        Output name -> ids, or float32 values. Weighted ids are (id, weight); an element of a multi-value sequence is a
+        list of ids; an element of a sequence of numbers is a number, or a list of `width` numbers.
     """
-    return {operation.output.name: _OPERATORS[operation.op](plan, operation, row) for operation in plan.operations}
+    context = Context.of(plan, files)
+    known: dict[str, object] = dict(row)
+    for derivation in plan.derivations:
+        known[derivation.column.name] = _derive(context, derivation, known)
+    return {operation.output.name: _compute(context, operation, known) for operation in plan.operations}
 
 
-def texts(value: object) -> list[str]:
-    """Returns the non-missing values of an id-like field as texts: a whole number is its decimal text."""
-    values = value if isinstance(value, Sequence) and not isinstance(value, str) else [value]
-    return [str(one) for one in values if one is not None and one != ""]
+def _derive(context: Context, derivation: Derivation, row: Row) -> object:
+    """The value of a feature: numbers after rescale and default, texts as they are."""
+    operation = derivation.operation
+    if operation.op == "combo":
+        return ["_".join(parts) for parts in combo(operation, row)]
+    found: Any = _COLUMNS[operation.op](context, operation, row) if operation.op in _COLUMNS else None
+    if operation.op == "window":
+        found = window(context, operation, row)
+    elif operation.op in _NUMBERS:
+        found = _NUMBERS[operation.op](operation, row)
+    if derivation.column.type not in (FieldType.FLOAT, FieldType.FLOAT_LIST) or not operation.output.width:
+        return found
+    values = numbers(found)
+    values = with_defaults(operation, values if len(values) == operation.dim else [None] * operation.dim)
+    return values[0] if derivation.column.type is FieldType.FLOAT else values
 
 
-def encode(plan_hash: str, encoder: Encoder, text: str) -> int | None:
-    """Returns the id of a non-empty text, None if the encoder does not take it (identity, out of range)."""
-    if encoder.kind == "hash":
-        return HASHES[plan_hash](text.encode()) % encoder.buckets
-    if encoder.kind == "vocab":
-        return dict(encoder.words).get(text, encoder.unknown)
-    digits = text.isascii() and text.isdigit() and len(text) <= 18
-    return int(text) if digits and int(text) < encoder.buckets else None
+def _compute(context: Context, operation: Operation, row: Row) -> Result:
+    if operation.op == "id":
+        return _weighted(context, operation, row) if operation.output.weighted else _id(context, operation, row)
+    if operation.op == "combo":
+        return _combo(context, operation, row)
+    if operation.op == "sequence":
+        return list(sequence(context, operation, row))
+    if operation.op == "window":
+        return list(number_tail(operation, window(context, operation, row)))
+    found: Any = _NUMBERS[operation.op](operation, row)
+    if operation.op in ("lookup", "match") and operation.encoder is not None:
+        return list(text_tail(context, operation, found))
+    if operation.combiner == "none":  # each number by itself
+        return [one for x in found or [None] for one in number_tail(operation, [x])]
+    return list(number_tail(operation, found))
 
 
-def default_id(plan_hash: str, encoder: Encoder, default: str | None) -> int | None:
-    """Returns the id of a feature's default, None if it has none."""
-    return None if default is None else encode(plan_hash, encoder, default)
+def _id(context: Context, operation: Operation, row: Row) -> Result:
+    return list(text_tail(context, operation, texts(row.get(operation.columns[0]))))
 
 
-def _id(plan: Plan, operation: Operation, row: Row) -> Result:
-    encoder = _encoder(operation)
-    encoded = (encode(plan.hash, encoder, text) for text in texts(row.get(operation.columns[0])))
-    return _or_default(plan, operation, [one for one in encoded if one is not None])
+def _weighted(context: Context, operation: Operation, row: Row) -> Result:
+    """Ids of a map's keys with their numbers as weights; an entry without a number, and the default, weigh 1."""
+    found = []
+    for key, value in entries(row.get(operation.columns[0])):
+        one, weight = encode_text(context, operation, key), number(value)
+        if one is not None:
+            found.append((one, 1.0 if weight is None else float32(weight)))
+    default = encode_default(context, operation)
+    return [(default, 1.0)] if not found and default is not None else found
 
 
-def _combo(plan: Plan, operation: Operation, row: Row) -> Result:
-    """Cartesian product; the first field is the outermost loop. Any field without a value: missing."""
-    encoder = _encoder(operation)
-    products: list[tuple[str, ...]] = [()]
-    for column in operation.columns:
-        products = [(*head, text) for head in products for text in texts(row.get(column))]
-    hash64 = HASHES[plan.hash]
-    if operation.mix:
-        ids = [cross([hash64(text.encode()) for text in parts]) % encoder.buckets for parts in products]
-    else:
-        ids = [hash64("_".join(parts).encode()) % encoder.buckets for parts in products]
-    return _or_default(plan, operation, ids)
-
-
-def _or_default(plan: Plan, operation: Operation, ids: list[int]) -> Result:
-    default = default_id(plan.hash, _encoder(operation), operation.default_text)
+def _combo(context: Context, operation: Operation, row: Row) -> Result:
+    """Ids of the joined texts; `mix` hashes each text and mixes the hashes."""
+    products = combo(operation, row)
+    if not operation.mix:
+        return list(text_tail(context, operation, ["_".join(parts) for parts in products]))
+    hash64, buckets = HASHES[context.plan.hash], encoder_of(operation).buckets
+    ids = [cross([hash64(text.encode()) for text in parts]) % buckets for parts in products]
+    default = encode_default(context, operation)
     return [default] if not ids and default is not None else ids
-
-
-def _encoder(operation: Operation) -> Encoder:
-    assert operation.encoder is not None, operation.output.name
-    return operation.encoder
-
-
-def float32(value: float) -> float:
-    """Returns a float64 rounded once to float32 (overflow gives infinity)."""
-    return c_float(value).value
-
-
-def _rescale(rescale: Rescale | None, x: float) -> float:
-    if rescale is None:
-        return x
-    if rescale.kind == "log10":
-        return math.log10(x) if x > rescale.a else rescale.b
-    if rescale.kind == "zscore":
-        return (x - rescale.a) / rescale.b
-    return (x - rescale.a) / (rescale.b - rescale.a)
-
-
-def _number(operation: Operation, x: float | None) -> Result:
-    """Rescales a value, or takes the default as it is; then counts the boundaries that are <= it."""
-    default = operation.default_numbers[0] if operation.default_numbers else None
-    x = default if x is None else _rescale(operation.rescale, x)
-    if operation.boundaries is None:
-        return [float32(x if x is not None else 0.0)]
-    return [] if x is None else [sum(boundary <= x for boundary in operation.boundaries)]
-
-
-def _finite(value: object) -> float | None:
-    """Returns a number as float64; null and NaN are missing."""
-    if not isinstance(value, int | float) or math.isnan(value):
-        return None
-    return float(value)
-
-
-def _raw(plan: Plan, operation: Operation, row: Row) -> Result:
-    return _number(operation, _finite(row.get(operation.columns[0])))
-
-
-def _lookup(plan: Plan, operation: Operation, row: Row) -> Result:
-    entries = row.get(operation.columns[0])
-    pairs: Iterable[tuple[str, object]] = entries.items() if isinstance(entries, Mapping) else _pairs(entries)
-    last = dict(pairs)
-    matched = [_finite(last.get(text)) for text in texts(row.get(operation.columns[1]))]
-    values = [value for value in matched if value is not None]
-    return _number(operation, _combine(operation.combiner, values) if values else None)
-
-
-def _pairs(entries: object) -> list[tuple[str, object]]:
-    return list(entries) if isinstance(entries, Sequence) and not isinstance(entries, str) else []
-
-
-def _combine(combiner: str, values: list[float]) -> float:
-    if combiner == "count":
-        return float(len(values))
-    result = values[0]
-    for value in values[1:]:
-        if combiner in ("sum", "mean"):
-            result += value
-        elif value < result if combiner == "min" else value > result:
-            result = value
-    return result / len(values) if combiner == "mean" else result
-
-
-def visible_events(plan: Plan, operation: Operation, row: Row) -> list[tuple[int, int]]:
-    """Returns (position in the list, ts) of the events a feature may see, oldest first.
-
-    In this order: events with ts < now; of those the last `maxEvents` as they arrived; no older than `maxAge`; of the
-    actions that are asked for. The request's own event (ts == now) is never seen.
-    """
-    behavior, now = plan.behaviors[operation.behavior], row["now"]
-    assert isinstance(now, int), "now is int64 milliseconds"
-    stamps = _values(row.get(f"behavior.{behavior.name}.ts"))
-    actions = event_attribute(row, behavior.name, "action")
-    before = [(at, ts) for at, ts in enumerate(stamps) if isinstance(ts, int) and ts < now]
-    kept = before[-behavior.max_events :]
-    fresh = [(at, ts) for at, ts in kept if ts >= now - behavior.max_age_ms]
-    return [(at, ts) for at, ts in fresh if not operation.actions or actions[at] in operation.actions]
-
-
-def _values(value: object) -> list[object]:
-    return list(value) if isinstance(value, Sequence) and not isinstance(value, str) else []
-
-
-def event_attribute(row: Row, behavior: str, attribute: str) -> list[object]:
-    """Returns an attribute of each event; a list not as long as `ts` is not aligned: all missing."""
-    events = len(_values(row.get(f"behavior.{behavior}.ts")))
-    values = _values(row.get(f"behavior.{behavior}.{attribute}"))
-    return values if len(values) == events else [None] * events
-
-
-def _window(plan: Plan, operation: Operation, row: Row) -> Result:
-    """Counts events with now - w <= ts < now; with `by` only those whose attribute equals the candidate's."""
-    now = row["now"]
-    assert isinstance(now, int), "now is int64 milliseconds"
-    events = visible_events(plan, operation, row)
-    if operation.columns:
-        event_column, candidate_column = operation.columns
-        candidate = row.get(candidate_column)
-        attributes = event_attribute(row, operation.behavior, event_column.rsplit(".", 1)[1])
-        missing = candidate is None or candidate == ""
-        events = [] if missing else [event for event in events if attributes[event[0]] == candidate]
-    return [float(sum(ts >= now - window for _, ts in events)) for window in operation.windows_ms]
-
-
-def _sequence(plan: Plan, operation: Operation, row: Row) -> Result:
-    """Encodes the newest `length` events, oldest first; a missing element is the default (fields stay aligned)."""
-    encoder = _encoder(operation)
-    default = default_id(plan.hash, encoder, operation.default_text)
-    assert default is not None, operation.output.name
-    attributes = event_attribute(row, operation.behavior, operation.columns[0].rsplit(".", 1)[1])
-    ids = []
-    for at, _ in visible_events(plan, operation, row)[-operation.output.length :]:
-        found = [encode(plan.hash, encoder, text) for text in texts(attributes[at])]
-        ids.append(default if not found or found[0] is None else found[0])
-    return ids
-
-
-_OPERATORS = {"id": _id, "raw": _raw, "combo": _combo, "lookup": _lookup, "window": _window, "sequence": _sequence}

@@ -3,7 +3,8 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from ctypes import c_float
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from pathlib import Path
 
 from featuregen.files import read_files, vocabulary
 from featuregen.hash64 import HASHES
@@ -11,6 +12,8 @@ from featuregen.oracle_expression import evaluate
 from featuregen.plan import Encoder, Operation, Plan, Rescale
 
 Row = Mapping[str, object]
+Files = Mapping[str, bytes]
+NO_FILES: Files = {}
 Number = float | None
 """None is a missing number."""
 
@@ -20,12 +23,12 @@ class Context:
     """A plan and the content of its files."""
 
     plan: Plan
-    files: Mapping[str, bytes] = field(default_factory=dict)
+    files: Files
 
     @classmethod
-    def of(cls, plan: Plan, folder: str | None) -> "Context":
-        """Reads the plan's files, if it has any."""
-        return cls(plan, read_files(plan, folder) if plan.files else {})
+    def of(cls, plan: Plan, folder: str | Path | None) -> "Context":
+        """Reads the plan's files."""
+        return cls(plan, read_files(plan, folder))
 
 
 def elements(value: object) -> list[object]:
@@ -54,9 +57,11 @@ def numbers(value: object) -> list[Number]:
 
 def entries(value: object) -> list[tuple[str, object]]:
     """Returns the entries of a map in their order: of equal keys the last one, none whose key is null or empty."""
-    pairs = value.items() if isinstance(value, Mapping) else elements(value)
+    pairs = list(value.items()) if isinstance(value, Mapping) else elements(value)
     found: dict[str, object] = {}
-    for key, inner in pairs:  # type: ignore[misc, has-type]
+    for pair in pairs:
+        assert isinstance(pair, tuple)
+        key, inner = pair
         if key is not None and key != "":
             found.pop(key, None)  # so that it takes the place of the last one
             found[key] = inner
@@ -68,14 +73,19 @@ def float32(value: float) -> float:
     return c_float(value).value
 
 
-def encode(context: Context, encoder: Encoder, text: str) -> int | None:
+def encode(plan_hash: str, encoder: Encoder, text: str, files: Files = NO_FILES) -> int | None:
     """Returns the id of a non-empty text, None if the encoder does not take it (identity, out of range)."""
     if encoder.kind == "hash":
-        return HASHES[context.plan.hash](text.encode()) % encoder.buckets
+        return HASHES[plan_hash](text.encode()) % encoder.buckets
     if encoder.kind == "vocab":
-        return vocabulary(encoder, context.files).get(text, encoder.unknown)
+        return vocabulary(encoder, files).get(text, encoder.unknown)
     digits = text.isascii() and text.isdigit() and len(text) <= 18
     return int(text) if digits and int(text) < encoder.buckets else None
+
+
+def default_id(plan_hash: str, encoder: Encoder, default: str | None, files: Files = NO_FILES) -> int | None:
+    """Returns the id of a feature's default (it has no prefix), None if there is no default."""
+    return None if default is None else encode(plan_hash, encoder, default, files)
 
 
 def encoder_of(operation: Operation) -> Encoder:
@@ -86,20 +96,18 @@ def encoder_of(operation: Operation) -> Encoder:
 
 def encode_text(context: Context, operation: Operation, text: str) -> int | None:
     """Returns the id of a non-empty text behind the feature's prefix."""
-    return encode(context, encoder_of(operation), operation.prefix + text)
+    return encode(context.plan.hash, encoder_of(operation), operation.prefix + text, context.files)
 
 
-def default_id(context: Context, operation: Operation) -> int | None:
-    """Returns the id of a feature's default (it has no prefix), None if there is no default."""
-    if operation.default_text is None:
-        return None
-    return encode(context, encoder_of(operation), operation.default_text)
+def encode_default(context: Context, operation: Operation) -> int | None:
+    """Returns the id that stands for a missing value, None if there is none."""
+    return default_id(context.plan.hash, encoder_of(operation), operation.default_text, context.files)
 
 
 def text_tail(context: Context, operation: Operation, found: Sequence[str]) -> list[int]:
     """Texts to ids: what cannot be encoded is dropped; if nothing is left it is the default, or nothing."""
     ids = [one for one in (encode_text(context, operation, text) for text in found) if one is not None]
-    default = default_id(context, operation)
+    default = encode_default(context, operation)
     return [default] if not ids and default is not None else ids
 
 
