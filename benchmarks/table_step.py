@@ -45,7 +45,7 @@ def our_step(table: Table, batches: list[np.ndarray], dy: np.ndarray):  # type: 
         x.fill(0.0)
         pool(rows, inverse, offsets, None, False, False, x, 0, -1)
         grads = np.zeros((count, DIM), np.float32)
-        pool_backward(dy, inverse, offsets, False, False, 0, -1, grads)
+        pool_backward(dy, inverse, offsets, None, False, False, 0, -1, grads)
         table.push(unique[:count], grads, now=1)
 
     return step

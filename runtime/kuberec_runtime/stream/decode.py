@@ -152,7 +152,7 @@ def _python_type(arrow: pa.DataType) -> Any:
     if pa.types.is_list(arrow):
         return list[_python_type(arrow.value_type) | None]  # type: ignore[misc]
     if pa.types.is_map(arrow):
-        return dict[str, float]
+        return dict[str, _python_type(arrow.item_type) | None]  # type: ignore[misc]
     if pa.types.is_string(arrow):
         return str
     return int if pa.types.is_integer(arrow) else float
