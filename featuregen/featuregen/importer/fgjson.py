@@ -5,6 +5,7 @@ Upstream drops what it does not know without a word; here nothing passes unread.
 """
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -13,6 +14,10 @@ from featuregen.errors import FeatureError, did_you_mean
 from featuregen.importer.dialect import Dialect
 
 T = TypeVar("T")
+_INTEGERS = frozenset({"int", "int32", "int64", "uint32", "uint64", "integer", "long", "bigint"})
+_FLOATS = frozenset({"float", "float32", "float64", "double", "number"})
+_TEXTS = frozenset({"string", "str", "text"})
+_NAME = re.compile(r"[a-zA-Z][a-zA-Z0-9_]{0,62}")
 
 ENCODERS = ("hash_bucket_size", "num_buckets", "vocab_list", "vocab_dict", "vocab_file")
 _TEXT = (*ENCODERS, "default_bucketize_value")
@@ -180,9 +185,9 @@ class FgSequence:
 
 @dataclass
 class FgFile:
-    """A file that was read: features and sequences in order, what it says of the model, and what was left out."""
+    """A file that was read: its entries in order, an error for one that cannot be read; what it says of the model."""
 
-    entries: list[FgFeature | FgSequence] = field(default_factory=list)
+    entries: list[FgFeature | FgSequence | FeatureError] = field(default_factory=list)
     embedding_dim: int | None = None
     labels: list[str] = field(default_factory=list)
     model_type: str = ""
@@ -192,7 +197,7 @@ class FgFile:
 
 
 def read_fg(text: str, dialect: Dialect) -> FgFile:
-    """Reads a file; what is wrong with single features is collected in `errors`.
+    """Reads a file; what is wrong with single features takes their place, what is wrong with the file is in `errors`.
 
     Raises:
         FeatureError: the text is no fg.json at all.
@@ -217,7 +222,7 @@ def read_fg(text: str, dialect: Dialect) -> FgFile:
         try:
             file.entries.append(_entry(entry, index, dialect, file))
         except FeatureError as error:
-            file.errors.append(error)
+            file.entries.append(error)
     return file
 
 
@@ -229,6 +234,7 @@ def _entry(entry: object, index: int, dialect: Dialect, file: FgFile) -> FgFeatu
     name = entry["sequence_name"]
     if not isinstance(name, str) or not isinstance(entry.get("features"), list):
         raise FeatureError(str(name), "a sequence needs a text 'sequence_name' and a list 'features'", "add them")
+    check_name(name, name)
     for key in entry:
         if key in _GROUP_LEFT_OUT:
             file.left_out.append(f"{name}.{key}")
@@ -242,6 +248,7 @@ def _feature(entry: object, index: int, dialect: Dialect, sequence: str, file: F
     name = entry.get("feature_name") if isinstance(entry, dict) else None
     if not isinstance(entry, dict) or not isinstance(name, str) or not name:
         raise FeatureError(None, f"fg.json: features[{index}] has no 'feature_name'", "give it a name")
+    check_name(sequence + name, name)
     name = sequence + name
     kind = entry.get("feature_type")
     plain = str(kind).removeprefix("sequence_")
@@ -268,11 +275,33 @@ def _checked(name: str, kind: str, entry: Mapping[str, object]) -> dict[str, obj
         if plain not in known:
             elsewhere = any(plain in keys for keys in OPERATORS.values())
             problem = f"'{key}' has no meaning for {kind}" if elsewhere else f"unknown key '{key}'"
-            raise FeatureError(name, problem, did_you_mean(key, known, f"{kind} has"))
+            raise FeatureError(name, problem, did_you_mean(key, (*_COMMON, *OPERATORS[kind]), f"{kind} has"))
         if plain in found:
             raise FeatureError(name, f"'{plain}' is given twice, also as '{key}'", "remove one of them")
         found[plain] = value
+    value_kind(name, str(found.get("value_type") or ""))
+    if "force_prefix_name" in found and "shared_embedding_name" not in entry:
+        raise FeatureError(name, "force_prefix_name without shared_embedding_name has no effect", "remove it")
+    if "shared_embedding_name" in entry and "force_prefix_name" not in found and kind == "id_feature":
+        found["need_prefix"] = False  # as fg_lite does, whatever need_prefix says
     return found
+
+
+def check_name(feature: str, name: str) -> None:
+    """Refuses what cannot be the name of a native feature or field."""
+    if not _NAME.fullmatch(name):
+        raise FeatureError(feature, f"'{name}' is no name", "names begin with a letter, and have letters, digits and _")
+
+
+def value_kind(feature: str, value_type: str) -> str:
+    """Returns `int`, `float`, `string` or, where nothing is said, an empty text."""
+    plain = value_type.lower()
+    for kind, names in (("int", _INTEGERS), ("float", _FLOATS), ("string", _TEXTS)):
+        if plain in names:
+            return kind
+    if plain:
+        raise FeatureError(feature, f"unknown value_type '{value_type}'", "known: string, int32, int64, float, double")
+    return ""
 
 
 def _top(data: Mapping[str, object], key: str, kind: type[T]) -> T | None:

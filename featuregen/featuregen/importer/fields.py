@@ -4,11 +4,11 @@ Every read says which types the operator takes, best first. A field's type is th
 Where they cannot agree the user must say, with `--field user.age=int`: a guess would be another feature.
 """
 
-import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from featuregen.errors import FeatureError
+from featuregen.importer.fgjson import check_name
 from featuregen.sources import BehaviorSource, ContextSource, FieldType, KeyedSource, Sources
 
 T = FieldType
@@ -20,21 +20,6 @@ NUMBER = (T.FLOAT,)
 WHOLE_NUMBER = (T.INT, T.FLOAT)
 NUMBERS = (T.FLOAT_LIST,)
 WHOLE_NUMBERS = (T.INT_LIST, T.FLOAT_LIST)
-_INTEGERS = frozenset({"int", "int32", "int64", "uint32", "uint64", "integer", "long", "bigint"})
-_FLOATS = frozenset({"float", "float32", "float64", "double", "number"})
-_TEXTS = frozenset({"string", "str", "text"})
-_NAME = re.compile(r"[a-zA-Z][a-zA-Z0-9_]{0,62}")
-
-
-def value_kind(feature: str, value_type: str) -> str:
-    """Returns `int`, `float`, `string` or, where nothing is said, an empty text."""
-    plain = value_type.lower()
-    for kind, names in (("int", _INTEGERS), ("float", _FLOATS), ("string", _TEXTS)):
-        if plain in names:
-            return kind
-    if plain:
-        raise FeatureError(feature, f"unknown value_type '{value_type}'", "known: string, int32, int64, float, double")
-    return ""
 
 
 @dataclass(frozen=True)
@@ -129,8 +114,7 @@ def split_expression(feature: str, expression: str) -> tuple[str, str]:
         raise FeatureError(feature, f"'{expression}' is no input", "write side:field with side user, item or context")
     if side == "const":
         raise FeatureError(feature, f"'{expression}' is a constant", "write it into an expression, or leave it out")
-    if not _NAME.fullmatch(name):
-        raise FeatureError(feature, f"'{name}' is no name", "names have letters, digits and _, at most 63")
+    check_name(feature, name)
     return side, name
 
 

@@ -4,18 +4,17 @@ fg.json may say `embedding_dim`, `group`, `model_type` and `label_fields` itself
 from them); a pipeline.config that is given goes before. A network that this release lacks is not approximated.
 """
 
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from featuregen.errors import FeatureError, did_you_mean
+from featuregen.importer.fgjson import check_name
 from featuregen.importer.pipeline import Group, Pipeline
 from featuregen.importer.tails import Native
 
 NETWORKS = ("DeepFM", "WideAndDeep", "MultiTower")
 _MODEL_TYPES = {"deepfm": "DeepFM", "wide_and_deep": "WideAndDeep", "multi_tower": "MultiTower"}
-_NAME = re.compile(r"[a-zA-Z][a-zA-Z0-9_]{0,62}")
 
 
 @dataclass
@@ -154,8 +153,7 @@ def _own_groups(made: Sequence[Made], kind: str) -> list[Group]:
 
 def _tasks(model: Model, labels: list[str]) -> None:
     for label in labels:
-        if not isinstance(label, str) or not _NAME.fullmatch(label):
-            raise FeatureError(None, f"label '{label}' is no name", "names have letters, digits and _, at most 63")
+        check_name("label_fields", str(label))
     model.tasks = [{"name": label, "label": label} for label in labels[:1]]
     if len(labels) > 1:
         model.notes.append(f"one task, '{labels[0]}': this release has no others, {_names(labels[1:])} are left out")
@@ -177,9 +175,8 @@ def _network(model: Model, kind: str, groups: Sequence[Group], made: Sequence[Ma
         if numbers:
             model.notes.append(f"numbers have no linear weight, they are left out of group wide: {_names(numbers)}")
     empty = next((part for part in ("wide", "deep") if kind != "MultiTower" and not native.get(part)), None)
-    bad = next((name for name in native if not _NAME.fullmatch(name)), None)
-    if empty or bad:
-        model.why = f"group '{empty}' of {kind} has no feature" if empty else f"group '{bad}' is no name"
+    if empty:
+        model.why = f"group '{empty}' of {kind} has no feature"
         return
     _whole_sequences(model, native, features)
     of = {part: list(dict.fromkeys(features[name].feature for name in names)) for part, names in native.items()}

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from featuregen.errors import did_you_mean
 from featuregen.expression import Code, ExpressionError, parse_expression
 from featuregen.importer.dialect import DialectName
-from featuregen.importer.fgjson import ENCODERS, FgFeature
+from featuregen.importer.fgjson import ENCODERS, FgFeature, value_kind
 from featuregen.importer.fields import (
     MANY_TEXTS,
     MANY_WHOLE,
@@ -20,7 +20,6 @@ from featuregen.importer.fields import (
     WHOLE_NUMBER,
     WHOLE_NUMBERS,
     T,
-    value_kind,
 )
 from featuregen.importer.operators_text import bool_mask, custom, regex_replace, text_normalizer, tokenize
 from featuregen.importer.tails import Native, Translation, number_tail, refuse_float_id, text_tail, width
@@ -43,14 +42,7 @@ def id_feature(t: Translation, f: FgFeature) -> Native:
         types = MANY_WHOLE if whole else MANY_TEXTS
     native: Native = {"op": "id", "in": [t.fields.read(f.name, f.text("expression"), types)]}
     native |= {"weighted": True} if weighted else {}
-    return native | text_tail(t, f, prefixed(t, f))
-
-
-def prefixed(t: Translation, f: FgFeature) -> bool:
-    """Whether a text is hashed as `<feature>_<text>`; in dialect rtp a shared embedding is without."""
-    if t.dialect.name is DialectName.RTP and f.has("share") and not f.has("force_prefix_name"):
-        return False
-    return f.flag("need_prefix", t.dialect.need_prefix)
+    return native | text_tail(t, f, f.flag("need_prefix", t.dialect.need_prefix))
 
 
 def raw_feature(t: Translation, f: FgFeature) -> Native:
@@ -65,10 +57,10 @@ def combo_feature(t: Translation, f: FgFeature) -> Native:
     """Every combination, joined by `_`."""
     refuse_float_id(f)
     if f.has("num_buckets"):
-        raise f.error("num_buckets of crossed texts", "set hash_bucket_size")
+        raise f.error("num_buckets: crossed texts are no numbers", "set hash_bucket_size")
     types = ONE_TEXT if f.whole("value_dim", 0) == 1 else MANY_TEXTS
     refs = [t.fields.read(f.name, ref, types) for ref in f.texts("expression")]
-    return {"op": "combo", "in": refs} | text_tail(t, f, prefixed(t, f))
+    return {"op": "combo", "in": refs} | text_tail(t, f, f.flag("need_prefix", t.dialect.need_prefix))
 
 
 def combine_feature(t: Translation, f: FgFeature) -> Native:
@@ -104,12 +96,14 @@ def discrete(t: Translation, f: FgFeature) -> bool:
     """Whether lookup and match make texts: as they say, or because only texts have such a bucketizer."""
     encoders = [key for key in ENCODERS if f.has(key)]
     if encoders and f.keys.get("needDiscrete") is False:
-        raise f.error(f"{encoders[0]} with needDiscrete: false", "numbers are put into buckets by boundaries")
+        raise f.error(f"needDiscrete: false, and {encoders[0]} of texts", "numbers are put into buckets by boundaries")
     found = f.flag("needDiscrete", t.dialect.need_discrete or bool(encoders))
     if found and f.has("boundaries"):
-        raise f.error("boundaries of texts", "set needDiscrete: false to look up numbers")
+        raise f.error("makes texts, and has boundaries", "set needDiscrete: false to look up numbers")
     if f.flag("needWeighting"):
-        raise f.error("needWeighting: true", "set it to false, or make a weighted id_feature of the map")
+        raise f.error(
+            "needWeighting: true is not supported", "set it to false, or make a weighted id_feature of the map"
+        )
     return found
 
 
@@ -119,7 +113,10 @@ def lookup_feature(t: Translation, f: FgFeature) -> Native:
     vector = dim > 1 and not texts
     single = (vector and combiner(f, none=True) == "none") or (texts and f.keys.get("value_dim") == 1)
     if f.flag("needKey", t.dialect.need_key and texts):
-        raise f.error("texts '<key>_<value>'", "set needKey: false, or use match_feature with show_item: true")
+        raise f.error(
+            "makes texts '<key>_<value>', here they would be values",
+            "set needKey: false, or use match_feature with show_item: true",
+        )
     kind = T.STRING_STRING_MAP if texts else T.STRING_FLOATS_MAP if vector else T.STRING_FLOAT_MAP
     native: Native = {
         "op": "lookup",
@@ -139,7 +136,7 @@ def _combined(f: FgFeature, vector: bool = False) -> Native:
     if vector:
         return {"combiner": "sum"}
     if not f.has("boundaries"):
-        raise f.error("an empty combiner, and no boundaries", "say which combiner makes one number of several")
+        raise f.error("has an empty combiner, and no boundaries", "say which combiner makes one number of several")
     return {"combiner": "none"}
 
 
@@ -221,12 +218,12 @@ def _old_ratio(t: Translation, f: FgFeature, method: str) -> Native:
     """In fg_lite it is the whole part of 10 times the ratio; the small addend keeps exact tenths exact."""
     if f.flag("needDiscrete", t.dialect.need_discrete):
         hint = "set needDiscrete: false, with method query_common_ratio"
-        raise f.error(f"texts such as '{f.name}_5'", hint)
+        raise f.error(f"makes texts such as '{f.name}_5'", hint)
     if method != "query_common_ratio":
         hint = "only query_common_ratio means the same here; for the others import with --dialect pyfg and train anew"
         raise f.error(f"method '{method}' of dialect rtp has no exact counterpart", hint)
     if f.has("normalizer"):
-        raise f.error("a normalizer after the rounding of dialect rtp", "remove it")
+        raise f.error("has a normalizer after the rounding of dialect rtp", "remove it")
     tail = {"method": method, "normalizer": {"kind": "expression", "expr": "floor(x * 10 + 0.000001)"}}
     return tail | number_tail(t, f)
 

@@ -47,7 +47,7 @@ def tokenize(t: Translation, f: FgFeature) -> Native:
         return native | {"stub": True}
     native["encode"] = {"identityBuckets": _vocabulary(f, content)}
     if f.default():
-        raise f.error("a default_value that is a text to be split into tokens", 'set default_value: ""')
+        raise f.error(f"default_value '{f.default()}' would have to be split into tokens", 'set default_value: ""')
     return native
 
 
@@ -61,16 +61,16 @@ def _vocabulary(f: FgFeature, content: bytes) -> int:
         return max(ids) + 1
     except (ValueError, KeyError, TypeError) as error:
         hint = "give a file in the JSON format of Hugging Face tokenizers"
-        raise f.error(f"vocab_file is no tokenizer: {error!r}", hint) from error
+        raise f.error(f"vocab_file '{f.text('vocab_file')}' is no tokenizer", hint) from error
 
 
 def text_normalizer(t: Translation, f: FgFeature) -> Native:
     """One spelling of a text."""
     for key in ("is_gbk_input", "is_gbk_output"):
         if f.flag(key):
-            raise f.error(f"{key}: true", "send UTF-8, and set it to false")
+            raise f.error(f"{key}: true is not supported", "send UTF-8, and set it to false")
     if f.has("max_length"):
-        raise f.error("max_length, above which upstream leaves a text as it is", "remove it: the native maxLength cuts")
+        raise f.error("max_length leaves a longer text as it is, here it would be cut", "remove it")
     bits = f.whole("parameter", _DEFAULT_STEPS)
     unknown = bits & ~sum(_STEPS)
     if unknown:
@@ -96,9 +96,11 @@ def text_normalizer(t: Translation, f: FgFeature) -> Native:
 def regex_replace(t: Translation, f: FgFeature) -> Native:
     """A text in which matches are replaced; several patterns are alternatives."""
     if not f.flag("replace_all", True):
-        raise f.error("replace_all: false", "anchor the pattern, e.g. ^(.*?)x(.*)$, so that it matches once")
+        raise f.error(
+            "replace_all: false is not supported", "anchor the pattern, e.g. ^(.*?)x(.*)$, so that it matches once"
+        )
     if f.flag("icase"):
-        raise f.error("icase: true", "write both cases into the pattern, e.g. [aA]")
+        raise f.error("icase: true is not supported", "write both cases into the pattern, e.g. [aA]")
     patterns = f.texts("regex_pattern")
     pattern = patterns[0] if len(patterns) == 1 else "|".join(f"(?:{one})" for one in patterns)
     replacement = f.text_or("replacement", "")

@@ -75,11 +75,11 @@ def _block(value: Any, indent: int) -> list[str]:
         return [line for one in value for line in _item(one, indent)]
     lines = []
     for key, one in value.items():
-        line = f"{pad}{_flow(key)}: {_flow(one)}"
+        line = f"{pad}{_flow({key: one})[1:-1]}"
         if not one or not isinstance(one, dict | list) or (len(line) <= WIDTH and key not in _IN_BLOCKS):
             lines.append(line)
         elif isinstance(one, list) and not any(isinstance(part, dict | list) for part in one):
-            lines += _wrapped(f"{pad}{_flow(key)}: ", [_flow(part) for part in one], "[]", indent + 2)
+            lines += _wrapped(f"{pad}{_flow(key)}: ", [_flow([part])[1:-1] for part in one], "[]", indent + 2)
         else:
             lines += [f"{pad}{_flow(key)}:", *_block(one, indent + 2)]
     return lines
@@ -90,7 +90,7 @@ def _item(value: Any, indent: int) -> list[str]:
     if not isinstance(value, dict):
         return [head + _flow(value)]
     if not any(isinstance(one, list) and isinstance(one[0], dict) for one in value.values() if one):
-        return _wrapped(head, [f"{_flow(key)}: {_flow(one)}" for key, one in value.items()], "{}", indent + 3)
+        return _wrapped(head, [_flow({key: one})[1:-1] for key, one in value.items()], "{}", indent + 3)
     first, *rest = _block(value, indent + 2)
     return [head + first.strip(), *rest]
 

@@ -9,9 +9,8 @@ order, and an empty sequence has one missing element. A native sequence without 
 import re
 
 from featuregen.errors import FeatureError
-from featuregen.importer.dialect import DialectName
-from featuregen.importer.fgjson import FgFeature, FgSequence
-from featuregen.importer.fields import ONE_TEXT, T, split_expression, value_kind
+from featuregen.importer.fgjson import FgFeature, FgSequence, value_kind
+from featuregen.importer.fields import ONE_TEXT, T, split_expression
 from featuregen.importer.operators import whole_vectors
 from featuregen.importer.tails import Native, Translation, number_tail, refuse_float_id, text_tail, width
 
@@ -63,17 +62,16 @@ class _Place:
             hint = "compute it where the list is written, and send its results as a list"
             raise f.error(f"a sequence of {f.kind} is not supported", hint)
         if f.flag("stub_type"):
-            raise f.error("a stub inside a sequence", "other features cannot read it: remove it")
+            raise f.error("is a stub inside a sequence", "other features cannot read it: remove it")
         native = {"id_feature": self._id, "raw_feature": self._raw}.get(f.kind, self._expression)(f)
         short = str(f.keys["feature_name"])
         return {"name": short} | native if str(native.get("in", "")).rpartition(".")[2] != short else native
 
     def _id(self, f: FgFeature) -> Native:
         refuse_float_id(f)
-        prefix = self._t.dialect.name is DialectName.RTP and not f.has("share")
-        if f.flag("need_prefix", prefix) or f.flag("weighted"):
+        if f.flag("need_prefix", self._t.dialect.need_prefix) or f.flag("weighted"):
             option = "weighted" if f.flag("weighted") else "need_prefix"
-            raise f.error(f"{option}: true in a sequence", f"set {option}: false")
+            raise f.error(f"{option} is true, which a sequence cannot have", f"set {option}: false")
         many = f.whole("value_dim", 1) == 0
         ref = self._read(f, f.text("expression"), (T.STRING_LIST,) if many else ONE_TEXT)
         return {"in": ref} | text_tail(self._t, f)
@@ -84,7 +82,7 @@ class _Place:
         ref = self._read(f, f.text("expression"), (T.FLOAT_LIST,) if dim > 1 else one)
         tail = number_tail(self._t, f, dim, empty="0")
         if "defaults" in tail:
-            raise f.error("a default_value of several numbers in a sequence", f"give one number for all {dim}")
+            raise f.error("has a default_value of several numbers", f"give one number for all {dim}")
         return {"in": ref} | tail
 
     def _expression(self, f: FgFeature) -> Native:
@@ -96,7 +94,7 @@ class _Place:
         if text == "spherical_distance":
             text = f"sphere_dist({', '.join(names)})"
         if whole_vectors(f, text, names):
-            raise f.error("a function of whole vectors in a sequence", "elements are computed one by one")
+            raise f.error("has a function of whole vectors", "elements are computed one by one")
         lists = self._lists(f, inputs)
         refs = [
             self._read(f, one, (T.FLOAT, T.INT)) if one in lists else self._t.fields.read(f.name, one, (T.FLOAT, T.INT))
@@ -136,7 +134,7 @@ class _Place:
             return self._t.fields.read(f.name, f"user:{self._sequence}{self._t.dialect.joiner}{name}", lists)
         if side == "item":
             hint = "put it into a grouped sequence; several values of the candidate are an id_feature with value_dim 0"
-            raise f.error(f"'{expression}': a sequence of the candidate's own", hint)
+            raise f.error(f"'{expression}' would be a sequence of each candidate", hint)
         return self._t.fields.read(f.name, expression, lists)
 
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 
 from featuregen.errors import FeatureError
 from featuregen.importer.dialect import Dialect
-from featuregen.importer.fgjson import ENCODERS, FgFeature
-from featuregen.importer.fields import Fields, value_kind
+from featuregen.importer.fgjson import ENCODERS, FgFeature, value_kind
+from featuregen.importer.fields import Fields
 from featuregen.importer.pipeline import PipelineFeature
 from featuregen.spec import HashName
 
@@ -65,12 +65,14 @@ def text_tail(t: Translation, f: FgFeature, prefix: bool = False) -> Native:
     if f.flag("stub_type"):
         given = [key for key in ENCODERS if f.has(key)]
         if given:
-            raise f.error(f"a stub with {given[0]}", "remove it: other features read the value before its bucket")
+            raise f.error(
+                f"is a stub, and has {given[0]}", "remove it: other features read the value before its bucket"
+            )
         return {"stub": True}
     encode, default = encoder(t, f)
     if prefix and "identityBuckets" in encode:
         hint = "set need_prefix: false, or hash_bucket_size instead"
-        raise f.error(f"num_buckets of texts such as '{f.name}_5', which are no numbers", hint)
+        raise f.error(f"num_buckets: texts such as '{f.name}_5' are no numbers", hint)
     tail["encode"] = encode
     if prefix:
         tail["prefix"] = f.text_or("force_prefix_name", f.name) + "_"
@@ -183,7 +185,9 @@ def number_tail(t: Translation, f: FgFeature, dim: int = 1, missing: str = "0", 
         limits = other.boundaries
     if limits is not None:
         if f.flag("stub_type"):
-            raise f.error("a stub with boundaries", "remove them: other features read the value before its bucket")
+            raise f.error(
+                "is a stub, and has boundaries", "remove them: other features read the value before its bucket"
+            )
         tail["boundaries"] = limits
     if dim > 1:
         tail["dim"] = dim

@@ -24,13 +24,7 @@ _TOKEN = re.compile(
 )
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "a": "\a", "b": "\b", "f": "\f", "v": "\v"}
 _ESCAPE = re.compile(rb"\\(x[0-9a-fA-F]{1,2}|[0-7]{1,3}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}|.)", re.DOTALL)
-_WORDS: dict[str, Value] = {
-    "true": True,
-    "false": False,
-    "inf": float("inf"),
-    "-inf": float("-inf"),
-    "nan": float("nan"),
-}
+_WORDS: dict[str, Value] = {"true": True, "false": False, "inf": float("inf"), "-inf": -float("inf")}
 
 
 def parse_textproto(text: str) -> Message:
@@ -87,8 +81,7 @@ class _Parser:
         if kind == "number":
             plain = text.replace(" ", "")
             if re.fullmatch(r"-?(0[xX][0-9a-fA-F]+|\d+)", plain):
-                octal = re.fullmatch(r"-?0\d+", plain)
-                return int(plain, 8 if octal else 0)
+                return int(plain, 8 if re.fullmatch(r"-?0\d+", plain) else 0)
             return float(plain.rstrip("fF"))
         if kind == "word":
             return _WORDS.get(text, Symbol(text))
@@ -101,7 +94,7 @@ class _Parser:
 
     def _take(self, sign: str) -> bool:
         kind, text, _ = self._tokens[self._at]
-        taken = kind == "end" if sign == "" else (kind, text) == ("sign", sign)
+        taken = (kind, text) == (("sign", sign) if sign else ("end", ""))
         self._at += taken and kind != "end"
         return taken
 

@@ -21,6 +21,8 @@ from featuregen.importer.tails import Native, Translation
 from featuregen.sources import Sources
 from featuregen.spec import Feature, FeatureSpec, FieldType, HashName
 
+Entry = FgFeature | FgSequence | FeatureError
+
 
 class ImportFailedError(ValueError):
     """Everything that cannot be imported, in the order of the file."""
@@ -93,6 +95,9 @@ def _translate(
     natives: list[Native] = []
     made: list[Made] = []
     for entry in _with_vectors(file.entries):
+        if isinstance(entry, FeatureError):
+            errors.append(entry)
+            continue
         try:
             if isinstance(entry, FgSequence):
                 native = grouped(t, entry, entry.name in behaviors)
@@ -161,17 +166,17 @@ def _note_pooled(sources: Sources, natives: list[Native], made: list[Made]) -> N
         one.pooled = one.table is not None and one.feature in several
 
 
-def _with_vectors(entries: list[FgFeature | FgSequence]) -> list[FgFeature | FgSequence]:
+def _with_vectors(entries: list[Entry]) -> list[Entry]:
     """TorchEasyRec writes a lookup of vectors as a stub, `<name>__lookup`, and a raw_feature that splits its text."""
     stubs = {
         entry.name: entry
         for entry in entries
         if isinstance(entry, FgFeature) and entry.kind == "lookup_feature" and entry.keys.get("stub_type") is True
     }
-    found: list[FgFeature | FgSequence] = []
+    found: list[Entry] = []
     used: set[str] = set()
     for entry in entries:
-        name = f"{entry.name}__lookup"
+        name = f"{entry.name}__lookup" if isinstance(entry, FgFeature) else ""
         if name in stubs and isinstance(entry, FgFeature) and entry.keys.get("expression") == f"feature:{name}":
             stub = stubs[name].keys
             keys = {"map": stub.get("map"), "key": stub.get("key"), "combiner": "", "needDiscrete": False}
@@ -180,7 +185,7 @@ def _with_vectors(entries: list[FgFeature | FgSequence]) -> list[FgFeature | FgS
             used.add(name)
         else:
             found.append(entry)
-    return [entry for entry in found if entry.name not in used]
+    return [entry for entry in found if not isinstance(entry, FgFeature) or entry.name not in used]
 
 
 def _read_buckets(t: Translation, natives: list[Native]) -> list[FeatureError]:

@@ -7,7 +7,9 @@ from typing import Annotated
 import typer
 
 from kuberec_runtime.cli.checkpoints import app as checkpoints
+from kuberec_runtime.cli.importing import import_file
 from kuberec_runtime.cli.offsets import app as offsets
+from kuberec_runtime.cli.replay import replay_command
 from kuberec_runtime.synth.cli import synth
 
 app = typer.Typer(
@@ -20,6 +22,8 @@ app = typer.Typer(
 app.add_typer(checkpoints, name="checkpoints", help="Look at the epochs of a checkpoint.")
 app.add_typer(offsets, name="offsets", help="Look at the offsets of a training, or move them.")
 app.command("synth")(synth)
+app.command("replay")(replay_command)
+app.command("import")(import_file)
 
 
 @app.callback()

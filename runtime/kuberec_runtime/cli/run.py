@@ -13,7 +13,7 @@ from featuregen.errors import FeatureError
 from kuberec_api.layout import NetworkError, build_layout
 from kuberec_api.training import RecTrainingStatus
 from kuberec_runtime.checkpoint import CheckpointError
-from kuberec_runtime.local.resources import Overrides, ResourceFileError, localize, read_resources
+from kuberec_runtime.local.resources import Overrides, ResourceFileError, localize, read_model, read_resources
 from kuberec_runtime.local.supervisor import TrainingFailedError, TrainingProcess
 
 LOOK_EVERY_S = 0.5
@@ -23,9 +23,9 @@ def validate_file(path: Path) -> int:
     """Prints what the file compiles to; returns 0, or 78 after printing what is wrong."""
     console = Console()
     try:
-        resources = read_resources(path)
-        plan = compile_plan(resources.model.spec.features)
-        layout = build_layout(resources.model.spec, plan)
+        spec = read_model(path).spec
+        plan = compile_plan(spec.features)
+        layout = build_layout(spec, plan)
     except (ResourceFileError, FeatureError, NetworkError) as error:
         Console(stderr=True).print(f"[red]error:[/red] {error}", highlight=False, markup=True)
         return 78

@@ -55,12 +55,15 @@ def read_resources(path: Path) -> Resources:
 
 
 def read_model(path: Path) -> RecModel:
-    """Reads the one RecModel of a file; other resources may be in it too.
+    """Reads the model of a file's one RecTraining, or the one RecModel of a file without such a training.
 
     Raises:
         ResourceFileError: as `read_resources`, or the file has no RecModel, or several.
     """
-    models: list[RecModel] = _documents(path)["RecModel"]
+    found = _documents(path)
+    if len(found["RecTraining"]) == 1:
+        return _matching(path, found).model
+    models: list[RecModel] = found["RecModel"]
     if len(models) != 1:
         raise ResourceFileError(f"{path}: one RecModel is needed, the file has {len(models)}")
     return models[0]
