@@ -2,7 +2,6 @@
 
 import json
 import struct
-
 from typing import Any
 
 import pyarrow as pa
