@@ -87,8 +87,6 @@ def boundaries(feature: str, given: Sequence[float] | None, where: str = "") -> 
     if given is None:
         return None
     values = tuple(float(value) for value in given)
-    if not values:
-        raise FeatureError(feature, f"{where}boundaries are empty", "write at least one, or remove them")
     if not all(math.isfinite(value) for value in values):
         raise FeatureError(feature, f"{where}boundaries have a value that is not finite", "write finite numbers")
     for low, high in pairwise(values):
