@@ -1,22 +1,31 @@
 """The engine: one plan, run over batches of samples (training) and over one user with many items (ranking).
 
 Both go through the same compiled program; the only difference is whether a column advances from row to row, so a served
-feature and a trained one are the same bits by construction.
+feature and a trained one are the same bits by construction. Derived columns (`feature.<name>`) are computed before the
+program runs, by the same code for every backend.
 """
 
+import importlib.util
+import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, Protocol
 
 import pyarrow as pa
 
 from featuregen.arrays import from_values, missing, to_array
-from featuregen.errors import FeatureError
+from featuregen.derivations import Derivations
+from featuregen.errors import FeatureError, did_you_mean
+from featuregen.files import read_files
 from featuregen.plan import Input, Plan
-from featuregen.program import Program
 from featuregen.results import Column, Features
 from featuregen.schema import arrow_type
 
-__all__ = ["Column", "Engine", "Features", "Request"]
+__all__ = ["Backend", "Column", "Engine", "Features", "Request"]
+
+Backend = Literal["auto", "numba", "numpy"]
+BACKEND_VARIABLE = "FEATUREGEN_BACKEND"
 
 # pyarrow imports pandas, if it is installed, when it first makes an array: here and not within a request.
 _NO_TIME = pa.array([0], pa.int64())
@@ -30,23 +39,41 @@ class Request:
         rows: number of items.
         shared: an array of one row for each input of user, context and behaviour, and `now`; in the plan's order.
         items: an array of n rows for each input of the item and each context field that is perItem.
+        derived: item-side derived columns that were computed before, of n rows, by name; others are computed.
     """
 
     rows: int
     shared: tuple[pa.Array, ...]
     items: tuple[pa.Array, ...]
+    derived: Mapping[str, pa.Array] = field(default_factory=dict)
 
 
 class Engine:
-    """Runs a plan. One engine is used by one thread at a time; the kernels run without the GIL."""
+    """Runs a plan. One engine is used by one thread at a time; the kernels run without the GIL.
 
-    def __init__(self, plan: Plan) -> None:
+    Args:
+        plan: the plan.
+        files: folder of the files that the plan names; `$KUBEREC_FILES` or /etc/kuberec/files unless given.
+        backend: `numba`, `numpy`, or `auto`: `$FEATUREGEN_BACKEND` if it is set, else numba where it is installed. The
+            results are the same bits.
+
+    Raises:
+        FeatureError: if a file is absent or has another content than the plan says, or there is no such backend.
+    """
+
+    def __init__(self, plan: Plan, files: str | Path | None = None, backend: Backend = "auto") -> None:
         self.plan = plan
-        self._program = Program(plan)
+        contents = read_files(plan, files)
+        self.backend = choose_backend(backend)
+        self._program = _program(self.backend, plan, contents)
+        self._derivations = Derivations(plan, contents)
         self._per_item = [column.of_candidate for column in plan.inputs]
         self._shared = [column for column, own in zip(plan.inputs, self._per_item, strict=True) if not own]
         self._shared_type = pa.struct([pa.field(column.name, arrow_type(column)) for column in self._shared])
         self._steps = [int(own) for own in self._per_item]
+        read = {name for operation in plan.operations for name in operation.read}
+        self._needs_now = bool(plan.behaviors) or "now" in read
+        self._item_side = [d.column for d in plan.derivations if d.side == "item"]
 
     def batch(self, table: pa.Table | pa.RecordBatch) -> Features:
         """Computes the features of n samples.
@@ -55,21 +82,21 @@ class Engine:
             table: flat columns of `sample_schema`; others are ignored. Arrow types that cast without loss are taken.
 
         Raises:
-            FeatureError: if a column is absent or has another type, or `now` is null where a behaviour is read.
+            FeatureError: if a column is absent or has another type, or `now` is null where it is read.
         """
         names = table.schema.names
-        arrays = []
+        arrays, rows = [], table.num_rows
         for column in self.plan.inputs:
-            if column.name == "now" and not self.plan.behaviors and "now" not in names:
+            if column.name == "now" and not self._needs_now and "now" not in names:
                 arrays.append(_NO_TIME)
                 continue
             if column.name not in names:
                 raise missing(column, names)
             arrays.append(to_array(column, table.column(column.name)))
-        if self.plan.behaviors and arrays[-1].null_count:
+        if self._needs_now and arrays[-1].null_count:
             raise FeatureError(None, "column 'now' has nulls", "every sample needs the time of its request, int64 ms")
-        rows = table.num_rows
-        return Features(rows, self._program.run(arrays, [1] * len(arrays), rows, rows))
+        steps = [int(array is not _NO_TIME) for array in arrays]
+        return self._run(arrays, steps, rows, rows, {})
 
     def rank(
         self,
@@ -83,7 +110,8 @@ class Engine:
 
         Args:
             user: field -> value; absent fields are missing.
-            items: one row for each candidate: `item.*` columns, and `context.*` for fields that are perItem.
+            items: one row for each candidate: `item.*` columns, and `context.*` for fields that are perItem. A column
+                `feature.<name>` of an item-side derivation is taken as it is instead of being computed.
             context: field -> value of the request.
             behavior: behaviour name -> its parallel lists `item`, `action`, `ts` and item fields, oldest first.
             now_ms: time of the request.
@@ -114,13 +142,56 @@ class Engine:
                 raise missing(column, names)
             if own:
                 arrays.append(to_array(column, items.column(column.name)))
-        return Request(items.num_rows, tuple(shared), tuple(arrays))
+        known = {c.name: to_array(c, items.column(c.name)) for c in self._item_side if c.name in names}
+        return Request(items.num_rows, tuple(shared), tuple(arrays), known)
 
     def run(self, request: Request) -> Features:
         """Computes what `rank` does of a request that was read before, such as one that was logged."""
         shared, items = iter(request.shared), iter(request.items)
         arrays = [next(items) if own else next(shared) for own in self._per_item]
-        return Features(request.rows, self._program.run(arrays, self._steps, request.rows, 1))
+        return self._run(arrays, list(self._steps), request.rows, 1, request.derived)
+
+    def _run(
+        self, arrays: list[pa.Array], steps: list[int], rows: int, user_rows: int, known: Mapping[str, pa.Array]
+    ) -> Features:
+        if self.plan.derivations:
+            self._derivations.extend(arrays, steps, rows, user_rows, known)
+        return Features(rows, self._program.run(arrays, steps, rows, user_rows))
+
+
+class _Program(Protocol):
+    def run(self, arrays: list[pa.Array], steps: list[int], rows: int, user_rows: int) -> dict[str, Column]: ...
+
+
+def choose_backend(backend: str) -> str:
+    """Returns `numba` or `numpy`.
+
+    Raises:
+        FeatureError: if there is no backend of that name, or numba is asked for and not installed.
+    """
+    if backend == "auto":
+        backend = os.environ.get(BACKEND_VARIABLE) or "auto"
+    installed = importlib.util.find_spec("numba") is not None
+    if backend == "auto":
+        return "numba" if installed else "numpy"
+    if backend not in ("numba", "numpy"):
+        hint = did_you_mean(backend, ("auto", "numba", "numpy"), "backends")
+        raise FeatureError(None, f"there is no backend '{backend}' (${BACKEND_VARIABLE})", hint)
+    if backend == "numba" and not installed:
+        raise FeatureError(
+            None, "numba is not installed", f"install it, or use {BACKEND_VARIABLE}=numpy: the same bits"
+        )
+    return backend
+
+
+def _program(backend: str, plan: Plan, files: Mapping[str, bytes]) -> _Program:
+    if backend == "numpy":
+        from featuregen.numpy_program import NumpyProgram
+
+        return NumpyProgram(plan, files)
+    from featuregen.program import Program
+
+    return Program(plan, files)
 
 
 def _request_value(

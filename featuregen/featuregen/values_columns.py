@@ -153,6 +153,10 @@ class Reader:
         self._steps = {column.name: step for column, step in zip(columns, steps, strict=False)}
         self._read: dict[tuple[str, str], Any] = {}
 
+    def add(self, name: str, array: pa.Array, step: int) -> None:
+        """Adds a column that was computed of the others."""
+        self._arrays[name], self._steps[name] = array, step
+
     def array(self, name: str) -> pa.Array:
         """Returns a column as it is: of one row if its first value holds for all."""
         return self._arrays[name]
@@ -170,7 +174,7 @@ class Reader:
         key = (what, name)
         if key not in self._read:
             self._read[key] = read(self._arrays[name])
-        return self._read[key]  # type: ignore[no-any-return]
+        return self._read[key]
 
     def texts(self, name: str, rows: int) -> Texts:
         """Returns the texts of each row."""

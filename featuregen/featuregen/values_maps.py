@@ -76,7 +76,7 @@ def _numbers(operation: Operation, row: Ints, numbers: Floats, rows: int) -> Flo
 
 def _vectors(operation: Operation, row: Ints, entry: Ints, lists: pa.Array, rows: int) -> Floats:
     """Combines the lists that are as long as the result, value by value; a missing value takes no part."""
-    width = operation.output.width
+    width = operation.dim
     spans, values = lists_of(lists)
     whole = (spans.lengths == width)[entry]
     row, entry = row[whole], entry[whole]
