@@ -19,25 +19,35 @@ def _exactly_one(*fields: str) -> str:
     return f"[{', '.join(f'has(self.{f})' for f in fields)}].filter(set, set).size() == 1"
 
 
+_OPS_OF_TEXTS = ["id", "combo", "bool_mask", "tokenize", "text_normalizer", "regex_replace", "str_format", "str_slice"]
 _POSITIVE = "duration(self.{0}) > duration('0s')"
 
 RULES: dict[str, tuple[Rule, ...]] = {
     "Encode": (
         Rule(
-            _exactly_one("hashBuckets", "identityBuckets", "vocab"),
-            "encode: set exactly one of hashBuckets, identityBuckets, vocab",
+            _exactly_one("hashBuckets", "identityBuckets", "vocab", "vocabDict", "vocabFile"),
+            "encode: set exactly one of hashBuckets, identityBuckets, vocab, vocabDict, vocabFile",
+        ),
+        Rule(
+            "!has(self.vocabFile) || (has(self.unknown) && has(self.vocabSize))",
+            "encode: `vocabFile` needs `unknown` and `vocabSize`",
         ),
     ),
     "Feature": (
         Rule("!(has(self.encode) && has(self.like))", "set `encode` or `like`, not both"),
         Rule(
-            "!(self.op in ['id', 'combo']) || has(self.encode) || has(self.like)",
-            "an `id` or `combo` feature needs one encoder: set `encode` or `like`",
+            f"!(self.op in {_OPS_OF_TEXTS}) || has(self.encode) || has(self.like) || (has(self.stub) && self.stub)",
+            "a feature of texts needs one encoder: set `encode` or `like`, or `stub: true` if only others read it",
+        ),
+        Rule(
+            "!(has(self.stub) && self.stub) || !(has(self.encode) || has(self.like) || has(self.boundaries))",
+            "a stub has no output: remove `encode`, `like` and `boundaries`",
         ),
         Rule("!has(self.windows) || self.op == 'window'", "`windows` belongs to op `window`"),
     ),
     "SequenceField": (
-        Rule("has(self.encode) != has(self.like)", "a sequence field needs one encoder: set `encode` or `like`"),
+        Rule("has(self.__in__) != has(self.expr)", "a sequence field has either `in` or `expr`"),
+        Rule("!(has(self.encode) && has(self.like))", "set `encode` or `like`, not both"),
     ),
     "Source": (Rule(_exactly_one("kafka"), "source: set exactly one source; this release has `kafka`"),),
     "Range": (

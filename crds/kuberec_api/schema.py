@@ -88,8 +88,8 @@ class _Translation:
 
     def _default(self, raw: Schema, schema: Schema) -> Schema:
         value = raw.get("default")
-        if not self._defaults or value is None or value == []:
-            return schema
+        if not self._defaults or value is None or value is False or value in ([], {}):
+            return schema  # what is off or empty is not worth a line in every object
         return schema | {"default": _set(value)}
 
 
