@@ -95,6 +95,11 @@ class Report:
         """Differences over all outputs."""
         return sum(tally.mismatches for tally in self.features.values())
 
+    @property
+    def seen(self) -> int:
+        """All requests, those of other plans too."""
+        return self.requests + sum(other.requests for other in self.other_plans.values())
+
     def add(self, other: "Report") -> None:
         """Adds another part of the log."""
         self.requests += other.requests

@@ -126,6 +126,7 @@ class Ranker:
     def __del__(self) -> None:
         if hasattr(self, "_stop"):
             self._stop.set()
+            self._replica.close()
 
     def _follow(self) -> None:
         while not self._stop.is_set():

@@ -5,6 +5,7 @@ loop answers probes while models compute; a request that waited too long is shed
 """
 
 import asyncio
+import secrets
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +18,8 @@ from kuberec_runtime.serve.answer import encode
 from kuberec_runtime.serve.errors import BadInput, Overloaded, Refusal, UnknownModel
 from kuberec_runtime.serve.replica import Replica
 from kuberec_runtime.serve.request import JSON, media_type, parse
+
+_LONGEST_ID = 128
 
 
 @dataclass(frozen=True)
@@ -93,18 +96,21 @@ class HttpApi:
     async def _rank(self, headers: Mapping[str, str], body: bytes) -> HttpAnswer:
         media = media_type(headers.get("content-type", ""))
         debug = _debug_level(headers.get("x-kuberec-debug"))
+        request_id = headers.get("x-request-id", "")[:_LONGEST_ID] or secrets.token_hex(8)
         if self._waiting >= self._most_waiting:
             raise Overloaded(f"{self._waiting} requests wait for this replica; try another, or again")
         arrived = self._clock()
         self._waiting += 1
         self._replica.metrics.waiting.set(self._waiting)
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._pool, self._work, body, media, debug, arrived)
+            return await asyncio.get_running_loop().run_in_executor(
+                self._pool, self._work, body, media, debug, request_id, arrived
+            )
         finally:
             self._waiting -= 1
             self._replica.metrics.waiting.set(self._waiting)
 
-    def _work(self, body: bytes, media: str, debug: int, arrived: float) -> HttpAnswer:
+    def _work(self, body: bytes, media: str, debug: int, request_id: str, arrived: float) -> HttpAnswer:
         replica, stage = self._replica, self._replica.metrics.stage
         waited = self._clock() - arrived
         if waited > replica.request_timeout_s:
@@ -112,14 +118,14 @@ class HttpApi:
         started = self._clock()
         request = parse(body, media, replica.sides)
         parsed = self._clock()
-        answer = replica.rank(request, debug)
+        answer = replica.rank(request, debug, request_id)
         ranked = self._clock()
         data = encode(answer, media)
         stage.labels("wait").observe(waited)
         stage.labels("parse").observe(parsed - started)
         stage.labels("encode").observe(self._clock() - ranked)
         stage.labels("total").observe(self._clock() - arrived)
-        return HttpAnswer(data, media)
+        return HttpAnswer(data, media, headers={"x-request-id": request_id})
 
     def _ready(self) -> HttpAnswer:
         status = self._replica.versions.status

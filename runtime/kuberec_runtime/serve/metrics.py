@@ -41,6 +41,13 @@ class Metrics:
         self.freshness = Gauge(
             "kuberec_freshness_seconds", "Now minus the newest event time that was learnt", registry=registry
         )
+        self.logged = Counter("kuberec_requests_logged", "Requests in the request log", registry=registry)
+        self.log_dropped = Counter(
+            "kuberec_requests_log_dropped",
+            "Sampled requests that are not in the log: queue was full, encoding failed, delivery failed",
+            ["reason"],
+            registry=registry,
+        )
         self.swaps = Counter("kuberec_version_swaps", "Versions taken into service", registry=registry)
 
     def text(self) -> bytes:

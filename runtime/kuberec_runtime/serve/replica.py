@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from featuregen.compiler import compile_plan
-from featuregen.engine import Engine, Features
+from featuregen.engine import Engine, Features, Request
 from featuregen.errors import FeatureError
 from featuregen.spec import duration_ms
 from kuberec_api.layout import build_layout
@@ -33,6 +33,7 @@ from kuberec_runtime.serve.gather import Complete, Gatherer
 from kuberec_runtime.serve.items import ItemCache
 from kuberec_runtime.serve.metrics import Metrics
 from kuberec_runtime.serve.request import RankRequest, Sides
+from kuberec_runtime.serve.requestlog import Ranked, RequestLog
 from kuberec_runtime.serve.rows import RowReader, RowReport, RowSource
 from kuberec_runtime.serve.versions import Scorer, Served, Versions, freshness_s
 
@@ -86,6 +87,8 @@ class Replica:
         store = FeatureStore(config.redis_url, config.namespace, config.password, redis_s)
         self.items = ItemCache(store, Gatherer.item_fields(self.plan, self.sides), breaker=breaker)
         self._gatherer = Gatherer(self.plan, self.sides, store, self.items, breaker)
+        wanted = serving.request_log
+        self._log = None if wanted is None else RequestLog(self.plan, wanted, self.metrics)
         self.versions = Versions(
             self.plan.digest,
             self.layout,
@@ -109,12 +112,18 @@ class Replica:
         """Pins or unpins; takes effect at the next `follow`."""
         self.versions.pin(pinned_version(version))
 
-    def rank(self, request: RankRequest, debug: int = 0) -> Answer:
+    def close(self) -> None:
+        """Writes what the request log still holds."""
+        if self._log is not None:
+            self._log.close()
+
+    def rank(self, request: RankRequest, debug: int = 0, request_id: str = "") -> Answer:
         """Scores the request's candidates.
 
         Args:
             request: a checked request.
             debug: 1 adds features, 2 timings and the origin of rows, 3 both.
+            request_id: names the request in the request log.
 
         Raises:
             NotReady: no version is warm yet.
@@ -125,7 +134,7 @@ class Replica:
             raise TooManyCandidates(request.count, self.limit)
         served = self.versions.acquire()
         try:
-            return self._rank(request, served, debug)
+            return self._rank(request, served, debug, request_id)
         finally:
             self.versions.release(served)
 
@@ -151,11 +160,11 @@ class Replica:
             ],
         }
 
-    def _rank(self, request: RankRequest, served: Served, debug: int) -> Answer:
+    def _rank(self, request: RankRequest, served: Served, debug: int, request_id: str) -> Answer:
         marks = [time.perf_counter()]
         complete = self._gatherer.complete(request)
         marks.append(time.perf_counter())
-        features = self._features(complete)
+        read, features = self._features(complete)
         marks.append(time.perf_counter())
         lookup = plan_lookup(self.layout, features)
         rows, report = served.rows.read(lookup.keys)
@@ -167,6 +176,9 @@ class Replica:
         marks.append(time.perf_counter())
         stages = dict(zip(("complete", "features", "rows", "dense"), (b - a for a, b in pairwise(marks)), strict=True))
         self._observe(request.count, complete, report, stages)
+        if self._log is not None:
+            user = complete.user.get(self.sides.user_key) if self.sides.user_key else None
+            self._log.offer(Ranked(request_id, str(served.version), user, request.keys, read, features))
         shown: dict[str, Any] = {}
         if debug & FEATURES:
             shown["features"] = _readable(features)
@@ -183,18 +195,19 @@ class Replica:
         missing = _missing(complete, report)
         return Answer(self.name, str(served.version), {self._tasks[0]: scores}, missing, shown)
 
-    def _features(self, complete: Complete) -> Features:
+    def _features(self, complete: Complete) -> tuple[Request, Features]:
         engine: Engine | None = getattr(self._local, "engine", None)
         if engine is None:
             engine = self._local.engine = Engine(self.plan)
         try:
-            return engine.rank(complete.user, complete.items, complete.context, complete.behavior, complete.now_ms)
+            read = engine.request(complete.user, complete.items, complete.context, complete.behavior, complete.now_ms)
+            return read, engine.run(read)
         except FeatureError as error:
             raise BadInput("features", "values as the model declares them", str(error)) from None
 
     def _warm(self, served: Served) -> None:
         """Compiles every kernel on this path before the first request meets it."""
-        features = self._features(self._gatherer.synthetic(2))
+        _, features = self._features(self._gatherer.synthetic(2))
         lookup = plan_lookup(self.layout, features)
         rows, _ = served.rows.read(lookup.keys)
         served.network.score(assemble(self.layout, features, lookup, rows))

@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from featuregen.spec import KeyedSource, Sources
+from featuregen.sources import KeyedSource, Sources
 from kuberec_runtime.serve.answer import Answer
 from kuberec_runtime.serve.errors import NotReady, Refusal, TooManyCandidates
 from kuberec_runtime.serve.http import HttpAnswer, HttpApi
@@ -32,8 +32,9 @@ class Replica:
         self.error: Exception | None = None
         self.ranked = 0
 
-    def rank(self, request: RankRequest, debug: int = 0) -> Answer:
+    def rank(self, request: RankRequest, debug: int = 0, request_id: str = "") -> Answer:
         self.go.wait(10)
+        self.request_id = request_id
         self.ranked += 1
         if self.error is not None:
             raise self.error
@@ -129,3 +130,12 @@ async def test_the_debug_header_is_a_level() -> None:
     api = HttpApi(Replica())  # type: ignore[arg-type]
     assert b'"debug":{"debug":3}' in (await ask(api, RANK, BODY, "POST", x_kuberec_debug="3")).body
     assert (await ask(api, RANK, BODY, "POST", x_kuberec_debug="9")).status == 400
+
+
+async def test_a_request_has_an_id_its_own_or_a_new_one() -> None:
+    replica = Replica()
+    api = HttpApi(replica)  # type: ignore[arg-type]
+    answer = await ask(api, RANK, BODY, "POST", x_request_id="mine")
+    assert (answer.headers["x-request-id"], replica.request_id) == ("mine", "mine")
+    found = {(await ask(api, RANK, BODY, "POST")).headers["x-request-id"] for _ in range(5)}
+    assert len(found) == 5 and all(found)
