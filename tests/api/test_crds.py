@@ -57,6 +57,7 @@ BAD = [
     ("RecModel", "spec/features/list/0/encode", {"vocabFile": "words"}, "needs `unknown` and `vocabSize`"),
     ("RecModel", "spec/features/list/0/like", "gender", "not both"),
     ("RecModel", "spec/features/list/0/stub", True, "a stub has no output"),
+    ("RecModel", "spec/features/list/12/fields/0/expr", "now - ts", "either `in` or `expr`"),
     ("RecModel", "spec/features/list/1/name", "user_id", "Duplicate value"),
     ("RecModel", "spec/features/list/0/op", "md5", "Unsupported value"),
     ("RecModel", "spec/tasks", [], "spec.tasks"),
