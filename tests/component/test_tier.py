@@ -212,3 +212,25 @@ def test_the_feature_store_returns_what_was_put(url: str) -> None:
     behavior = store.behavior("clicks", "u1", 3)
     assert behavior == {"item": ["i67", "i68", "i69"], "action": ["click"] * 3, "ts": [67, 68, 69]}
     assert len(store.behavior("clicks", "u1", 1000)["ts"]) == 50
+
+
+def test_events_keep_their_own_fields(url: str) -> None:
+    store = FeatureStore(url)
+    store.put_users({"u1": {"m": {"c": {"b": 1.5}}, "vectors": [[0.5], []]}})
+    store.append_behavior("clicks", [Event("u1", "a", "click", 1), Event("u1", "b", "buy", 2, {"paid": 9.5, "n": 2})])
+    user, behaviors = store.snapshot("u1", {"clicks": 10})
+    assert user == {"m": {"c": {"b": 1.5}}, "vectors": [[0.5], []]}
+    assert behaviors["clicks"] == {
+        "item": ["a", "b"],
+        "action": ["click", "buy"],
+        "ts": [1, 2],
+        "paid": [None, 9.5],
+        "n": [None, 2],
+    }
+
+
+def test_an_event_that_does_not_parse_is_named(url: str) -> None:
+    server = redis.Redis.from_url(url)
+    server.rpush("kr:default/behavior/clicks/u1", b"\x94\xa1a\xa1b\x01\x05")  # ["a", "b", 1, 5]
+    with pytest.raises(TierCorrupt, match="behavior 'clicks' of user 'u1'"):
+        FeatureStore(url).behavior("clicks", "u1", 10)

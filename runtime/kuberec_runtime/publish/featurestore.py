@@ -1,12 +1,13 @@
 """The online feature store: user fields, item fields and behaviour in Redis, written by pipelines, read by replicas.
 
 kr:<namespace>/user/<key>, kr:<namespace>/item/<key>      msgpack map: field -> value
-kr:<namespace>/behavior/<name>/<user key>                 list of msgpack [item, action, ts ms], oldest first, capped
+kr:<namespace>/behavior/<name>/<user key>                 list of msgpack [item, action, ts ms], oldest first, capped;
+                                                          a fourth member maps the event's own fields to their values
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import islice
+from dataclasses import dataclass, field
+from itertools import chain, islice
 from typing import Any
 
 import msgpack  # type: ignore[import-untyped]
@@ -22,12 +23,13 @@ _BATCH = 2000
 
 @dataclass(frozen=True)
 class Event:
-    """One event of a user's behaviour; `ts` in milliseconds since the epoch."""
+    """One event of a user's behaviour; `ts` in milliseconds since the epoch, `fields` the event's own."""
 
     user: str
     item: str
     action: str
     ts: int
+    fields: Fields = field(default_factory=dict)
 
 
 class FeatureStore:
@@ -56,7 +58,8 @@ class FeatureStore:
         while batch := list(islice(pending, _BATCH)):
             by_user: dict[str, list[bytes]] = {}
             for event in batch:
-                packed = msgpack.packb([event.item, event.action, event.ts])
+                own = [dict(event.fields)] if event.fields else []
+                packed = msgpack.packb([event.item, event.action, event.ts, *own])
                 by_user.setdefault(event.user, []).append(packed)
             with redis_errors(self._display):
                 pipe = self._redis.pipeline(transaction=False)
@@ -83,7 +86,7 @@ class FeatureStore:
         return [None if v is None else self._unpack(v, "item", k) for k, v in zip(keys, values, strict=True)]
 
     def behavior(self, name: str, key: str, count: int) -> dict[str, list[Any]]:
-        """Returns a user's newest `count` events, oldest first, as parallel lists `item`, `action`, `ts`."""
+        """Returns a user's newest `count` events, oldest first: lists `item`, `action`, `ts` and own fields."""
         return self.snapshot(key, {name: count}, with_user=False)[1][name]
 
     def snapshot(
@@ -103,12 +106,14 @@ class FeatureStore:
         for name, packs in zip(behaviors, replies, strict=True):
             try:
                 events = [msgpack.unpackb(p) for p in packs]
+                own = [e[3] if len(e) > 3 else {} for e in events]
                 out[name] = {
+                    **{name: [fields.get(name) for fields in own] for name in dict.fromkeys(chain.from_iterable(own))},
                     "item": [e[0] for e in events],
                     "action": [e[1] for e in events],
                     "ts": [e[2] for e in events],
                 }
-            except (ValueError, IndexError, TypeError) as error:
+            except (ValueError, IndexError, TypeError, AttributeError, msgpack.UnpackException) as error:
                 raise TierCorrupt(f"behavior '{name}' of user '{key}' does not parse: {error!r}") from None
         return fields, out
 

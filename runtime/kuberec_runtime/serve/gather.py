@@ -5,6 +5,7 @@ A store that does not answer makes fields missing, never an error; what was not 
 """
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -12,12 +13,14 @@ import pyarrow as pa
 
 from featuregen.plan import Plan
 from featuregen.schema import arrow_type
+from featuregen.sources import FieldType
 from kuberec_runtime.publish.errors import TierError
 from kuberec_runtime.publish.featurestore import FeatureStore
 from kuberec_runtime.serve.breaker import Breaker
 from kuberec_runtime.serve.errors import BadInput
-from kuberec_runtime.serve.items import ItemCache, column
+from kuberec_runtime.serve.items import ItemCache
 from kuberec_runtime.serve.request import RankRequest, Sides
+from kuberec_runtime.serve.values import fitting, stored
 
 _EVENT = ("item", "action", "ts")
 
@@ -47,12 +50,10 @@ class Gatherer:
             sides.user_key
         }
         self._columns = [i for i in plan.inputs if i.name.startswith("item.") or i.per_item]
-        self._joined: dict[str, list[str]] = {name: [] for name in self._behaviors}
-        for column_ in plan.inputs:
-            if column_.name.startswith("behavior."):
-                _, name, attribute = column_.name.split(".", 2)
-                if attribute not in _EVENT:
-                    self._joined[name].append(attribute)
+        self._own = {name: {f: sides.event_fields[name][f] for f in sides.required[name]} for name in self._behaviors}
+        self._joined: dict[str, dict[str, FieldType]] = {name: {} for name in self._behaviors}
+        for name, attribute, kind in _of_items(plan, sides):
+            self._joined[name][attribute] = kind
 
     @staticmethod
     def item_fields(plan: Plan, sides: Sides) -> list[str]:
@@ -62,8 +63,7 @@ class Gatherer:
             source, _, rest = column_.name.partition(".")
             if source == "item":
                 names[rest] = None
-            elif source == "behavior" and rest.split(".", 1)[1] not in _EVENT:
-                names[rest.split(".", 1)[1]] = None
+        names |= dict.fromkeys(attribute for _, attribute, _ in _of_items(plan, sides))
         names.pop(sides.item_key or "", None)
         return list(names)
 
@@ -104,13 +104,13 @@ class Gatherer:
         batch = self._batch(replace(empty, columns=columns), nothing)
         behavior: dict[str, dict[str, list[Any]]] = {}
         for name, attributes in self._joined.items():
-            behavior[name] = {attribute: [] for attribute in (*_EVENT, *attributes)}
+            behavior[name] = {attribute: [] for attribute in (*self._own[name], *attributes)}
         return Complete({}, batch, {}, behavior, 0)
 
     def _user(self, request: RankRequest) -> tuple[dict[str, Any], dict[str, dict[str, list[Any]]], str | None]:
         given = request.behavior or {}
         behaviors = {} if request.behavior is not None else self._behaviors
-        behavior = {name: given.get(name) or {"item": [], "action": [], "ts": []} for name in self._behaviors}
+        behavior = {name: given.get(name) or {own: [] for own in self._own[name]} for name in self._behaviors}
         fields_left_out = not self._user_fields <= request.user.keys()
         if not fields_left_out and not behaviors:
             return request.user, behavior, None
@@ -122,7 +122,7 @@ class Gatherer:
             missing = sorted(self._user_fields - request.user.keys()) or sorted(behaviors)
             raise BadInput(f"user.{key_field}", f"the user's key, since '{missing[0]}' is left out", "nothing")
         stored, read = self._snapshot(key, behaviors, fields_left_out)
-        behavior |= read
+        behavior |= {name: self._of_store(name, lists) for name, lists in read.items()}
         unknown = key if fields_left_out and stored is None else None
         return {**(stored or {}), **request.user}, behavior, unknown
 
@@ -155,14 +155,13 @@ class Gatherer:
         fields = dict(zip(self._items.fields, zip(*values, strict=True), strict=True)) if values else {}
         for needed in self._columns:
             given = request.columns.get(needed.name)
-            kind = arrow_type(needed)
             source, _, name = needed.name.partition(".")
             if given is not None:
                 arrays.append(given)
             elif source == "item":
-                arrays.append(column(fields.get(name, ()), kind))
+                arrays.append(stored(fields.get(name, ()), needed.type))
             else:
-                arrays.append(pa.array([request.context.get(name)] * request.count, kind))
+                arrays.append(pa.array([request.context.get(name)] * request.count, arrow_type(needed)))
         if not arrays:
             return pa.record_batch([pa.nulls(request.count)], ["count"])
         return pa.record_batch(arrays, [i.name for i in self._columns])
@@ -172,8 +171,25 @@ class Gatherer:
     ) -> dict[str, list[Any]]:
         out = dict(lists)
         nothing = (None,) * len(self._items.fields)
-        for attribute in self._joined[name]:
+        for attribute, kind in self._joined[name].items():
             if attribute not in lists:
                 index = self._items.fields.index(attribute)
-                out[attribute] = [of_event.get(item, nothing)[index] for item in lists["item"]]
+                out[attribute] = fitting([of_event.get(item, nothing)[index] for item in lists["item"]], kind)
         return out
+
+    def _of_store(self, name: str, lists: dict[str, list[Any]]) -> dict[str, list[Any]]:
+        """The fields that events bring themselves; what was not written, or with another type, is missing."""
+        out = {event: lists[event] for event in _EVENT}
+        for own, kind in self._own[name].items():
+            if own not in out:
+                out[own] = fitting(lists[own], kind) if own in lists else [None] * len(lists["item"])
+        return out
+
+
+def _of_items(plan: Plan, sides: Sides) -> Iterator[tuple[str, str, FieldType]]:
+    """Behaviour, name and type of each item field that is read through a behaviour."""
+    for input_ in plan.inputs:
+        if input_.name.startswith("behavior."):
+            _, name, attribute = input_.name.split(".", 2)
+            if attribute not in _EVENT and attribute not in sides.sources.behavior[name].fields:
+                yield name, attribute, input_.type

@@ -10,8 +10,6 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import pyarrow as pa
-
 from kuberec_runtime.publish.errors import TierError
 from kuberec_runtime.publish.featurestore import FeatureStore
 from kuberec_runtime.serve.breaker import Breaker
@@ -110,18 +108,3 @@ class ItemCache:
             if self._clock() - self._turned_at >= self._generation_s or len(self._fresh) >= self._capacity:
                 self._old, self._fresh, self._due = self._fresh, {}, set()
                 self._turned_at = self._clock()
-
-
-def column(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
-    """One field of looked-up items as an Arrow array; a value of another type in the store becomes missing."""
-    try:
-        return pa.array(values, kind)
-    except (pa.ArrowInvalid, pa.ArrowTypeError):
-        return pa.array([_fitting(value, kind) for value in values], kind)
-
-
-def _fitting(value: Any, kind: pa.DataType) -> Any:
-    try:
-        return pa.array([value], kind)[0].as_py()
-    except (pa.ArrowInvalid, pa.ArrowTypeError):
-        return None

@@ -12,10 +12,10 @@ import msgspec
 import pyarrow as pa
 
 from featuregen.errors import did_you_mean
-from featuregen.plan import Input, Plan
-from featuregen.schema import arrow_type
-from featuregen.spec import FieldType, Sources
+from featuregen.plan import Plan
+from featuregen.sources import FieldType, Sources
 from kuberec_runtime.serve.errors import BadInput, UnsupportedType
+from kuberec_runtime.serve.values import array, arrow_of, one_value, shown
 
 JSON, MSGPACK, ARROW = "application/json", "application/msgpack", "application/vnd.apache.arrow.stream"
 _ALIASES = {
@@ -62,10 +62,14 @@ class Sides:
     item_key: str | None
     per_item: frozenset[str] = frozenset()
     event_fields: dict[str, dict[str, FieldType]] = field(default_factory=dict)
+    required: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, sources: Sources, plan: Plan) -> "Sides":
-        """Collects the declared fields of all sources and the event fields that the plan reads."""
+        """Collects the declared fields of all sources, and the item fields that the plan reads through behaviours.
+
+        `required` are the fields that events must bring: their own that every event has, or that the plan reads.
+        """
         types: dict[str, FieldType] = {}
         for name, keyed in (("user", sources.user), ("item", sources.item)):
             if keyed:
@@ -75,12 +79,15 @@ class Sides:
         if context:
             types |= {f"context.{f}": kind for f, kind in context.fields.items()}
         events: dict[str, dict[str, FieldType]] = {
-            name: {"item": FieldType.STRING, "action": FieldType.STRING, "ts": FieldType.INT}
-            for name in sources.behavior
+            name: {"item": FieldType.STRING, "action": FieldType.STRING, "ts": FieldType.INT, **source.fields}
+            for name, source in sources.behavior.items()
         }
+        required = {name: list(_EVENT) for name in events}
         for column in plan.inputs:
             if column.name.startswith("behavior."):
                 _, name, attribute = column.name.split(".", 2)
+                if attribute in sources.behavior[name].fields:
+                    required[name].append(attribute)
                 events[name][attribute] = column.type
         return cls(
             sources,
@@ -89,6 +96,7 @@ class Sides:
             sources.item.key if sources.item else None,
             frozenset(context.per_item if context else ()),
             events,
+            {name: tuple(names) for name, names in required.items()},
         )
 
 
@@ -119,7 +127,7 @@ def parse(body: bytes, media: str, sides: Sides) -> RankRequest:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadInput("body", "JSON" if media == JSON else "msgpack", str(error)) from None
     if not isinstance(raw, dict):
-        raise BadInput("body", "an object", _kind(raw))
+        raise BadInput("body", "an object", shown(raw))
     for name in raw:
         if name not in _MEMBERS:
             raise _unknown(str(name), "a member of a request", _MEMBERS)
@@ -137,16 +145,16 @@ def _parse_arrow(body: bytes, sides: Sides) -> RankRequest:
     except (pa.ArrowInvalid, OSError, EOFError, msgspec.DecodeError) as error:
         raise BadInput("body", "an Arrow IPC stream with JSON under the metadata key 'kuberec'", str(error)) from None
     if not isinstance(raw, dict):
-        raise BadInput("metadata.kuberec", "an object", _kind(raw))
+        raise BadInput("metadata.kuberec", "an object", shown(raw))
     columns: dict[str, pa.Array] = {}
     for name in table.column_names:
         kind = _declared(name, sides, ("item", "context"))
         try:
-            columns[name] = table.column(name).cast(_arrow(kind)).combine_chunks()
+            columns[name] = table.column(name).cast(arrow_of(kind)).combine_chunks()
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
             raise BadInput(name, kind.value, f"{table.schema.field(name).type} ({error})") from None
         if isinstance(columns[name], pa.ChunkedArray):
-            columns[name] = pa.concat_arrays(columns[name].chunks) if table.num_rows else pa.array([], _arrow(kind))
+            columns[name] = pa.concat_arrays(columns[name].chunks) if table.num_rows else pa.array([], arrow_of(kind))
     return _checked(raw, (columns, table.num_rows), sides)
 
 
@@ -160,9 +168,9 @@ def _checked(raw: Mapping[str, Any], items: tuple[dict[str, pa.Array], int], sid
         if name in sides.per_item and isinstance(value, list):
             if len(value) != count:
                 raise BadInput(flat, f"{count} values, one for each candidate", f"{len(value)}")
-            columns[flat] = _array(value, flat, kind)
+            columns[flat] = array(value, flat, kind)
         else:
-            context[name] = _value(value, flat, kind)
+            context[name] = one_value(value, flat, kind)
     key = f"item.{sides.item_key}"
     given = raw.get("items")
     keys: list[Any] | None
@@ -174,7 +182,7 @@ def _checked(raw: Mapping[str, Any], items: tuple[dict[str, pa.Array], int], sid
         raise BadInput(key, "a string for each candidate", f"null at position {keys.index(None)}")
     now = raw.get("now")
     if now is not None and (not isinstance(now, int) or isinstance(now, bool) or now < 0):
-        raise BadInput("now", "milliseconds since the epoch", _kind(now))
+        raise BadInput("now", "milliseconds since the epoch", shown(now))
     return RankRequest(user, keys, columns, context, _behavior(raw.get("behavior"), sides), now, count)
 
 
@@ -186,20 +194,20 @@ def _item_columns(items: Any, sides: Sides) -> tuple[dict[str, pa.Array], int]:
             return _rows(items, sides)
         if sides.item_key is None:
             raise BadInput("items", "columns, because this model declares no item source", "a list")
-        return {f"item.{sides.item_key}": _array(items, "items", FieldType.STRING)}, len(items)
+        return {f"item.{sides.item_key}": array(items, "items", FieldType.STRING)}, len(items)
     if not isinstance(items, dict):
-        raise BadInput("items", "a list of keys, a list of rows, or an object of columns", _kind(items))
+        raise BadInput("items", "a list of keys, a list of rows, or an object of columns", shown(items))
     columns: dict[str, pa.Array] = {}
     count = -1
     for name, values in items.items():
         flat = f"item.{name}"
         kind = _declared(flat, sides, ("item",))
         if not isinstance(values, list):
-            raise BadInput(f"items.{name}", "a list, one value for each candidate", _kind(values))
+            raise BadInput(f"items.{name}", "a list, one value for each candidate", shown(values))
         if count >= 0 and len(values) != count:
             raise BadInput(f"items.{name}", f"{count} values, as many as the other columns", f"{len(values)}")
         count = len(values)
-        columns[flat] = _array(values, f"items.{name}", kind)
+        columns[flat] = array(values, f"items.{name}", kind)
     if count < 0:
         raise BadInput("items", "at least one column", "none")
     return columns, count
@@ -209,12 +217,12 @@ def _rows(items: Sequence[Any], sides: Sides) -> tuple[dict[str, pa.Array], int]
     names: dict[str, None] = {}
     for i, row in enumerate(items):
         if not isinstance(row, dict):
-            raise BadInput(f"items[{i}]", "an object as the rows before it", _kind(row))
+            raise BadInput(f"items[{i}]", "an object as the rows before it", shown(row))
         names.update(dict.fromkeys(row))
     columns = {}
     for name in names:
         kind = _declared(f"item.{name}", sides, ("item",))
-        columns[f"item.{name}"] = _array([row.get(name) for row in items], f"items[].{name}", kind)
+        columns[f"item.{name}"] = array([row.get(name) for row in items], f"items[].{name}", kind)
     return columns, len(items)
 
 
@@ -226,31 +234,31 @@ def _behavior(raw: Any, sides: Sides) -> dict[str, dict[str, list[Any]]] | None:
         fields = sides.event_fields.get(name)
         if fields is None:
             raise _unknown(f"behavior.{name}", "a declared behaviour", [f"behavior.{n}" for n in sides.event_fields])
-        out[name] = _events(events, f"behavior.{name}", fields)
+        out[name] = _events(events, f"behavior.{name}", fields, sides.required[name])
     return out
 
 
-def _events(raw: Any, path: str, fields: Mapping[str, FieldType]) -> dict[str, list[Any]]:
+def _events(raw: Any, path: str, fields: Mapping[str, FieldType], required: Sequence[str]) -> dict[str, list[Any]]:
     if isinstance(raw, list):
         for i, event in enumerate(raw):
             if not isinstance(event, dict):
-                raise BadInput(f"{path}[{i}]", "an object with item, action and ts", _kind(event))
-        names = {name for event in raw for name in event} | set(_EVENT)
+                raise BadInput(f"{path}[{i}]", f"an object with {', '.join(required)}", shown(event))
+        names = {name for event in raw for name in event} | set(required)
         raw = {name: [event.get(name) for event in raw] for name in names}
     if not isinstance(raw, dict):
-        raise BadInput(path, "parallel lists item, action, ts, or a list of events", _kind(raw))
+        raise BadInput(path, f"parallel lists {', '.join(required)}, or a list of events", shown(raw))
     out: dict[str, list[Any]] = {}
-    for name in (*_EVENT, *(n for n in raw if n not in _EVENT)):
+    for name in (*required, *(n for n in raw if n not in required)):
         if name not in raw:
             raise BadInput(f"{path}.{name}", "a list, oldest event first", "nothing")
         if name not in fields:
             raise _unknown(f"{path}.{name}", "a field of its events", [f"{path}.{n}" for n in fields])
         values = raw[name]
         if not isinstance(values, list):
-            raise BadInput(f"{path}.{name}", "a list, oldest event first", _kind(values))
+            raise BadInput(f"{path}.{name}", "a list, oldest event first", shown(values))
         if out and len(values) != len(out["item"]):
             raise BadInput(f"{path}.{name}", f"{len(out['item'])} values, as many as item", f"{len(values)}")
-        _array(values, f"{path}.{name}", fields[name])
+        array(values, f"{path}.{name}", fields[name])
         out[name] = values
     if None in out["ts"]:
         raise BadInput(f"{path}.ts", "milliseconds since the epoch for each event", "null")
@@ -261,7 +269,7 @@ def _fields(raw: Any, path: str) -> list[tuple[str, Any]]:
     if raw is None:
         return []
     if not isinstance(raw, dict):
-        raise BadInput(path, "an object", _kind(raw))
+        raise BadInput(path, "an object", shown(raw))
     return list(raw.items())
 
 
@@ -269,7 +277,7 @@ def _mapping(raw: Any, source: str, sides: Sides) -> dict[str, Any]:
     out = {}
     for name, value in _fields(raw, source):
         flat = f"{source}.{name}"
-        out[name] = _value(value, flat, _declared(flat, sides, (source,)))
+        out[name] = one_value(value, flat, _declared(flat, sides, (source,)))
     return out
 
 
@@ -281,76 +289,5 @@ def _declared(flat: str, sides: Sides, sources: Sequence[str]) -> FieldType:
     return kind
 
 
-def _value(value: Any, path: str, kind: FieldType) -> Any:
-    if value is None:
-        return None
-    if kind is FieldType.STRING_FLOAT_MAP:
-        return dict(_array([value], path, kind)[0].as_py())
-    return _array([value], path, kind)[0].as_py()
-
-
-def _array(values: list[Any], path: str, kind: FieldType) -> pa.Array:
-    """The values as an Arrow array of the field's type; on failure, says at which position what came."""
-    if set(map(type, values)) <= _PYTHON[kind]:
-        try:
-            return _convert(values, kind)
-        except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError, UnicodeEncodeError, _ElementError):
-            pass
-    for i, value in enumerate(values):
-        try:
-            if type(value) in _PYTHON[kind]:
-                _convert([value], kind)
-                continue
-        except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError, UnicodeEncodeError, _ElementError):
-            pass
-        raise BadInput(f"{path}[{i}]" if len(values) > 1 else path, kind.value, _kind(value))
-    raise AssertionError("each value fits, all together do not")
-
-
-class _ElementError(ValueError):
-    """An element of a list has another type; Arrow would convert it silently."""
-
-
-def _convert(values: list[Any], kind: FieldType) -> pa.Array:
-    element = _ELEMENTS.get(kind)
-    if element is not None:
-        for value in values:
-            if value is not None and not set(map(type, value)) <= _PYTHON[element]:
-                raise _ElementError
-    if kind is FieldType.STRING_FLOAT_MAP:
-        values = [None if value is None else list(value.items()) for value in values]
-    return pa.array(values, _arrow(kind))
-
-
-_NONE = type(None)
-_PYTHON: dict[FieldType, set[type]] = {
-    FieldType.STRING: {str, _NONE},
-    FieldType.INT: {int, _NONE},
-    FieldType.FLOAT: {int, float, _NONE},
-    FieldType.STRING_LIST: {list, _NONE},
-    FieldType.INT_LIST: {list, _NONE},
-    FieldType.FLOAT_LIST: {list, _NONE},
-    FieldType.STRING_FLOAT_MAP: {dict, _NONE},
-}
-_ELEMENTS = {
-    FieldType.STRING_LIST: FieldType.STRING,
-    FieldType.INT_LIST: FieldType.INT,
-    FieldType.FLOAT_LIST: FieldType.FLOAT,
-}
-
-
 def _unknown(name: str, expected: str, declared: Iterable[str]) -> BadInput:
     return BadInput(name, f"{expected} ({did_you_mean(name, declared)})", "an unknown name")
-
-
-def _arrow(kind: FieldType) -> pa.DataType:
-    return arrow_type(Input("", kind))
-
-
-def _kind(value: Any) -> str:
-    names = {dict: "an object", list: "a list", str: "a string", bool: "a boolean", int: "an int", float: "a float"}
-    shown = "null" if value is None else names.get(type(value), type(value).__name__)
-    if isinstance(value, str | int | float) and not isinstance(value, bool):
-        text = repr(value)
-        shown += " " + (text if len(text) <= 40 else text[:37] + "...")
-    return shown

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from featuregen.compiler import compile_plan
+from featuregen.spec import FeatureSpec
 from kuberec_api.model import RecModel
 from kuberec_runtime.serve.errors import BadInput, UnsupportedType
 from kuberec_runtime.serve.request import ARROW, JSON, MSGPACK, RankRequest, Sides, media_type, parse
@@ -112,6 +113,88 @@ def test_what_does_not_fit_is_named(sides: Sides, body: Any, field: str, expecte
     assert expected in refused.value.expected
     assert got in refused.value.got
     assert refused.value.status == 400
+
+
+NESTED: dict[str, tuple[Any, Any]] = {
+    "list<string>": (["a", None], ["a", 1]),
+    "list<list<string>>": ([["a"], None, []], ["a"]),
+    "list<list<float>>": ([[1.0, None], []], [[True]]),
+    "map<string,float>": ({"a": 1.0, "b": None}, {"a": "x"}),
+    "map<string,string>": ({"a": "x", "b": None}, {"a": 1}),
+    "map<string,list<float>>": ({"a": [1.0, 2.5], "b": None}, {"a": 1.0}),
+    "map<string,map<string,float>>": ({"a": {"b": 1.0}, "c": {}}, {"a": {"b": [1]}}),
+    "map<string,map<string,string>>": ({"a": {"b": "x"}, "c": None}, {"a": {"b": 2}}),
+}
+
+
+@pytest.fixture(scope="module")
+def nested() -> Sides:
+    fields = {f"f{n}": kind for n, kind in enumerate(NESTED)}
+    events = {"paid": "float", "place": "string"}
+    sources = {
+        "user": {"key": "user_id", "fields": fields},
+        "item": {"key": "item_id", "fields": {**fields, "words": "list<string>"}},
+        "behavior": {"clicks": {"fields": events}},
+    }
+    paid = {
+        "name": "paid",
+        "op": "window",
+        "behavior": "clicks",
+        "windows": ["1h"],
+        "agg": "sum",
+        "value": "event.paid",
+    }
+    words = {"in": "item.words", "encode": {"hashBuckets": 10}}
+    read = {"name": "read", "op": "sequence", "behavior": "clicks", "length": 3, "fields": [words]}
+    spec = FeatureSpec.model_validate({"sources": sources, "list": [paid, read]})
+    return Sides.of(spec.sources, compile_plan(spec))
+
+
+@pytest.mark.parametrize("kind", NESTED)
+def test_every_nested_type_is_taken_of_users_and_of_items(nested: Sides, kind: str) -> None:
+    name, (fits, _) = f"f{list(NESTED).index(kind)}", NESTED[kind]
+    request = parsed({"user": {name: fits}, "items": [{"item_id": "a", name: fits}, {"item_id": "b"}]}, nested)
+    assert request.user == {name: fits}
+    column = request.columns[f"item.{name}"]
+    assert column.to_pylist(maps_as_pydicts="strict") == [fits, None]
+
+
+@pytest.mark.parametrize("kind", NESTED)
+def test_an_element_of_another_type_is_refused_and_not_converted(nested: Sides, kind: str) -> None:
+    name, (_, wrong) = f"f{list(NESTED).index(kind)}", NESTED[kind]
+    with pytest.raises(BadInput) as refused:
+        parsed({"items": {"item_id": ["a", "b"], name: [None, wrong]}}, nested)
+    assert (refused.value.field, refused.value.expected) == (f"items.{name}[1]", kind)
+
+
+def test_events_bring_the_own_fields_that_are_read(nested: Sides) -> None:
+    lists = {"item": ["a"], "action": ["buy"], "ts": [1], "paid": [2], "words": [["x", "y"]]}
+    assert parsed({"items": ["x"], "behavior": {"clicks": lists}}, nested).behavior == {"clicks": lists}
+    unread = parsed({"items": ["x"], "behavior": {"clicks": lists | {"place": ["top"]}}}, nested).behavior
+    assert unread == {"clicks": lists | {"place": ["top"]}}
+    one = {"item": "a", "action": "buy", "ts": 1}
+    assert parsed({"items": ["x"], "behavior": {"clicks": [one]}}, nested).behavior == {
+        "clicks": {"item": ["a"], "action": ["buy"], "ts": [1], "paid": [None]}
+    }
+
+
+@pytest.mark.parametrize(
+    ("change", "field", "expected"),
+    [
+        ({"paid": None}, "behavior.clicks.paid", "a list, oldest event first"),
+        ({"paid": ["much"]}, "behavior.clicks.paid", "float"),
+        ({"words": ["x"]}, "behavior.clicks.words", "list<string>"),
+        ({"word": ["x"]}, "behavior.clicks.word", "did you mean 'behavior.clicks.words'?"),
+    ],
+)
+def test_a_field_of_events_that_does_not_fit_is_named(
+    nested: Sides, change: dict[str, Any], field: str, expected: str
+) -> None:
+    lists = {"item": ["a"], "action": ["buy"], "ts": [1], "paid": [2.0]} | change
+    with pytest.raises(BadInput) as refused:
+        parsed({"items": ["x"], "behavior": {"clicks": lists}}, nested)
+    assert refused.value.field == field
+    assert expected in refused.value.expected
 
 
 @pytest.mark.parametrize("media", [JSON, MSGPACK, ARROW])
