@@ -16,6 +16,7 @@ import numpy as np
 from featuregen.compiler import compile_plan
 from featuregen.engine import Engine, Features, Request
 from featuregen.errors import FeatureError
+from featuregen.rows import row_values
 from featuregen.spec import duration_ms
 from kuberec_api.layout import build_layout
 from kuberec_api.model import RecModel
@@ -257,12 +258,5 @@ def _missing(complete: Complete, report: RowReport) -> dict[str, Any]:
 
 
 def _readable(features: Features) -> dict[str, Any]:
-    """Features by output: a list of ids or values for each row; user-side outputs have one row."""
-    out: dict[str, Any] = {}
-    for name, column in features.columns.items():
-        if column.values is not None:
-            out[name] = column.values.tolist()
-        else:
-            ids, offsets = column.ids, column.offsets
-            out[name] = [ids[a:b].tolist() for a, b in pairwise(offsets)]
-    return out
+    """Features by output: what each row has; user-side outputs have one row."""
+    return {name: [row_values(column, row) for row in range(column.rows)] for name, column in features.columns.items()}
