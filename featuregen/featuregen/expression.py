@@ -250,6 +250,8 @@ class _Parser:
     def _primary(self) -> None:
         kind, text, at = self._tokens[self._at]
         self._at += 1
+        if kind == "number" and float(text) == float("inf"):
+            raise self._error(f"{text} is too large", at, "numbers are float64: at most 1.8e308")
         if kind == "number":
             self._constant(float(text))
         elif kind == "name" and self._take("("):

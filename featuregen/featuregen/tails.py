@@ -10,7 +10,6 @@ from dataclasses import replace
 from featuregen.encoders import check_default, choose_encoder
 from featuregen.errors import FeatureError
 from featuregen.inputs import Compilation
-from featuregen.operators import options
 from featuregen.options import boundaries, number_defaults, rescale, text_default
 from featuregen.plan import Operation, Output, Side
 from featuregen.sources import FieldType
@@ -84,7 +83,8 @@ def number_outputs(
     )
     if value.combiner == "none":
         if limits is None and not feature.stub:
-            raise FeatureError(name, "combiner none keeps several numbers, and needs boundaries", options(feature))
+            hint = "give boundaries: each number is an id of its own; or choose sum, mean, min, max or count"
+            raise FeatureError(name, "combiner none keeps several numbers, and has no boundaries", hint)
     elif apart or name in compilation.read_features:
         compilation.derive(value, apart or (FieldType.FLOAT if width == 1 else FieldType.FLOAT_LIST))
     if feature.stub:

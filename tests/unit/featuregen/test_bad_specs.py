@@ -17,7 +17,7 @@ TABLE = yaml.safe_load(Path(__file__).with_name("bad_specs.yaml").read_text())
 @pytest.mark.parametrize("case", TABLE["cases"], ids=lambda case: case["title"])
 def test_a_bad_spec_is_refused_with_this_text(case: dict[str, Any]) -> None:
     with pytest.raises(FeatureError) as raised:
-        plan_of(case.get("sources", TABLE["sources"]), case["list"])
+        plan_of(case.get("sources", TABLE["sources"]), case["list"], files=case.get("files"))
     assert str(raised.value) == case["error"].rstrip()
     assert raised.value.hint, "an error without a way out"
 
