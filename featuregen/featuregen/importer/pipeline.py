@@ -6,73 +6,36 @@ Sections about data, training and export are no part of a model, and are reporte
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from featuregen.errors import FeatureError, did_you_mean
 from featuregen.importer.textproto import Message, parse_textproto
 
-_EASYREC = {
-    *("feature_name", "input_names", "feature_type", "sub_feature_type", "embedding_name", "embedding_dim", "combiner"),
-    *("hash_bucket_size", "num_buckets", "vocab_list", "vocab_file", "boundaries", "separator", "kv_separator"),
-    *("seq_multi_sep", "max_seq_len", "sequence_length", "shared_names", "raw_input_dim", "min_val", "max_val"),
-}
-_STORAGE = {
-    *(
-        "max_partitions",
-        "initializer",
-        "ev_params",
-        "use_embedding_variable",
-        "is_cache",
-        "sequence_combiner",
-        "init_fn",
-    ),
-    *("trainable", "data_type", "embedding_constraints", "use_mask", "fg_encoded_default_value", "asset_dir"),
-}
+_EASYREC = frozenset(
+    """
+    feature_name input_names feature_type sub_feature_type embedding_name embedding_dim combiner hash_bucket_size
+    num_buckets vocab_list vocab_file boundaries separator kv_separator seq_multi_sep max_seq_len sequence_length
+    shared_names raw_input_dim min_val max_val
+    """.split()
+)
+_STORAGE = frozenset(
+    """
+    max_partitions initializer ev_params use_embedding_variable is_cache sequence_combiner init_fn trainable
+    data_type embedding_constraints use_mask fg_encoded_default_value asset_dir
+    """.split()
+)
 """How rows are stored or first filled, which says nothing about a feature's value."""
 _IN_GRAPH = ("ComboFeature", "LookupFeature", "ExprFeature", "PassThroughFeature")
-_TZREC = {
-    *(
-        "feature_name",
-        "expression",
-        "embedding_name",
-        "embedding_dim",
-        "pooling",
-        "default_value",
-        "separator",
-        "value_dim",
-    ),
-    *(
-        "hash_bucket_size",
-        "num_buckets",
-        "vocab_list",
-        "vocab_dict",
-        "vocab_file",
-        "boundaries",
-        "default_bucketize_value",
-    ),
-    *("normalizer", "weighted", "fg_value_type", "stub_type", "sequence_length", "sequence_delim", "sequence_fields"),
-    *("map", "key", "combiner", "need_discrete", "need_key", "nested_map", "pkey", "skey", "show_pkey", "show_skey"),
-    *(
-        "variables",
-        "fill_missing",
-        "query",
-        "title",
-        "method",
-        "document",
-        "kv_delimiter",
-        "value_map",
-        "value_separator",
-    ),
-    *(
-        "tokenizer_type",
-        "text_normalizer",
-        "operator_name",
-        "operator_lib_file",
-        "operator_params",
-        "is_op_thread_safe",
-    ),
-    *("regex_pattern", "replacement", "replace_all", "icase"),
-}
+_TZREC = frozenset(
+    """
+    feature_name expression embedding_name embedding_dim pooling default_value separator value_dim
+    hash_bucket_size num_buckets vocab_list vocab_dict vocab_file boundaries default_bucketize_value normalizer
+    weighted fg_value_type stub_type sequence_length sequence_delim sequence_fields map key combiner need_discrete
+    need_key nested_map pkey skey show_pkey show_skey variables fill_missing query title method document
+    kv_delimiter value_map value_separator tokenizer_type text_normalizer operator_name operator_lib_file
+    operator_params is_op_thread_safe regex_pattern replacement replace_all icase
+    """.split()
+)
 _REFUSED = {
     "zch": "give the feature hash_bucket_size",
     "dynamicemb": "give the feature hash_bucket_size",
@@ -89,16 +52,18 @@ _OPTIMIZERS = {
     "sgd_optimizer": "SGD",
 }
 _NETWORKS = {"deepfm": "DeepFM", "wide_and_deep": "WideAndDeep", "multi_tower": "MultiTower"}
+_LAYERS = ("dnn", "deep", "final_dnn", "final")
 _PARTS = {"DEEP": ("deep",), "WIDE": ("wide",), "WIDE_AND_DEEP": ("wide", "deep")}
 
 
 @dataclass(frozen=True)
 class PipelineFeature:
-    """A feature as the model sees it: its bucketizer if EasyRec's graph applies one, and its embedding."""
+    """A feature as the model sees it: its bucketizer and range if EasyRec's graph applies them, and its embedding."""
 
     name: str
     encode: dict[str, object] = field(default_factory=dict)
     boundaries: list[float] = field(default_factory=list)
+    range: tuple[float, float] | None = None
     weighted: bool = False
     dim: int | None = None
     share: str = ""
@@ -168,9 +133,10 @@ def read_pipeline(text: str, joiner: str) -> Pipeline:
 def _add(found: Pipeline, read: Callable[[Message, str], PipelineFeature], message: Message, prefix: str) -> None:
     try:
         one = read(message, prefix)
-        if one.name in found.features:
-            raise FeatureError(one.name, "pipeline.config has it twice", "remove one")
-        found.features[one.name] = one
+        for name in (one.name, *(str(other) for other in message.get("shared_names", []))):
+            if name in found.features:
+                raise FeatureError(name, "pipeline.config has it twice", "remove one")
+            found.features[name] = replace(one, name=name)
         found.left_out += [f"{one.name}.{key}" for key in message if key in _STORAGE]
     except FeatureError as error:
         found.errors.append(error)
@@ -185,10 +151,8 @@ def _easyrec(message: Message, prefix: str) -> PipelineFeature:
         raise FeatureError(name, f"pipeline.config makes a {kind} in EasyRec's graph", hint)
     _check_keys(name, message, _EASYREC, kind)
     low, high = _number(message, "min_val", 0.0), _number(message, "max_val", 0.0)
-    if high > low and (low, high) != (0.0, 1.0):
-        raise FeatureError(
-            name, f"min_val {low} and max_val {high}", "write a normalizer of method minmax into fg.json"
-        )
+    if high > low and message.get("num_buckets"):
+        raise FeatureError(name, "pipeline.config cuts min_val..max_val into num_buckets", "give it boundaries instead")
     encode: dict[str, object] = {}
     for key, native in (("hash_bucket_size", "hashBuckets"), ("num_buckets", "identityBuckets")):
         size = int(_number(message, key, 0))
@@ -203,6 +167,7 @@ def _easyrec(message: Message, prefix: str) -> PipelineFeature:
         name,
         encode,
         boundaries=[float(str(one)) for one in message.get("boundaries", [])],
+        range=(low, high) if high > low else None,
         weighted=bool(_text(message, "kv_separator")),
         dim=int(_number(message, "embedding_dim", 0)) or None,
         share=_text(message, "embedding_name"),
@@ -222,7 +187,7 @@ def _torch(message: Message, prefix: str) -> PipelineFeature:
     )
 
 
-def _check_keys(name: str, message: Message, known: set[str], kind: str) -> None:
+def _check_keys(name: str, message: Message, known: frozenset[str], kind: str) -> None:
     for key in message:
         if key in _REFUSED:
             raise FeatureError(name, f"'{key}' of pipeline.config has no counterpart", _REFUSED[key])
@@ -238,11 +203,12 @@ def _read_model(found: Pipeline, model: Message) -> None:
     names = {**_NETWORKS, **{name: name for name in _NETWORKS.values()}}
     found.network = names.get(upstream, upstream)
     body = parts.get(body_name, {})
-    for key in ("dnn", "deep", "final_dnn", "final"):
+    for key in _LAYERS:
         _layers(found, key, _first(body, key))
     for tower in _all(body, "towers"):
         for key in ("dnn", "mlp"):
             _layers(found, _text(tower, "input"), _first(tower, key))
+    found.left_out += [f"{body_name}.{key}" for key in body if key not in (*_LAYERS, "towers")]
     for group in _all(model, "feature_groups"):
         kind = _text(group, "wide_deep") or _text(group, "group_type") or "DEEP"
         sequences = any(key in group for key in ("sequence_features", "sequence_groups", "sequence_encoders"))
@@ -254,6 +220,7 @@ def _layers(found: Pipeline, part: str, message: Message) -> None:
     units = message.get("hidden_units", [])
     if units:
         found.hidden_units[part] = [int(str(one)) for one in units]
+    found.left_out += [f"{part}.{key}" for key in message if key != "hidden_units"]
 
 
 def _read_optimizer(found: Pipeline, train: Message) -> None:

@@ -94,6 +94,8 @@ def encoder(t: Translation, f: FgFeature) -> tuple[Native, str]:
             where = "" if t.pipeline else ", or the pipeline.config that has one with --pipeline"
             raise f.error("has no bucketizer", hint + where)
         return _of_pipeline(t, f, other, default)
+    if other is not None and (other.boundaries or other.range):
+        raise f.error("makes ids, and pipeline.config treats it as a number", "make it a raw_feature")
     key = given[0]
     unknown = f.whole("default_bucketize_value", 0) if f.has("default_bucketize_value") else None
     if unknown is not None and not key.startswith("vocab"):
@@ -161,6 +163,17 @@ def _agree(f: FgFeature, encode: Native, other: PipelineFeature | None) -> None:
     raise f.error(f"has two bucketizers: {here} in fg.json, {there} in pipeline.config", "keep one of them")
 
 
+def _agree_on_numbers(f: FgFeature, buckets: int, other: PipelineFeature) -> None:
+    """EasyRec may rescale a number, and read buckets that were made from fg.json as they are."""
+    rows = other.encode.get("identityBuckets", 0)
+    if other.encode and not (buckets and isinstance(rows, int) and rows >= buckets):
+        key, size = next(iter(other.encode.items()))
+        raise f.error(f"is a number, and has {key}: {size} in pipeline.config", "put it into buckets by boundaries")
+    if other.range is not None and (f.has("normalizer") or buckets):
+        hint = "remove min_val and max_val"
+        raise f.error("has a range in pipeline.config, after what fg.json does to it", hint)
+
+
 def width(f: FgFeature) -> int:
     """Values of a vector; 1 unless given."""
     dim = f.whole("value_dim", 1)
@@ -179,6 +192,8 @@ def number_tail(t: Translation, f: FgFeature, dim: int = 1, missing: str = "0", 
         tail["normalizer"] = normalizer(t, f)
     limits = boundaries(f)
     other = t.pipeline.get(f.name)
+    if other is not None:
+        _agree_on_numbers(f, len(limits) + 1 if limits else f.whole("num_buckets", 0), other)
     if limits is not None and other is not None and other.boundaries and limits != other.boundaries:
         raise f.error("has boundaries in fg.json and others in pipeline.config", "keep one of them")
     if limits is None and other is not None and other.boundaries:
@@ -194,6 +209,10 @@ def number_tail(t: Translation, f: FgFeature, dim: int = 1, missing: str = "0", 
     text = f.default()
     text = missing if text is None else text or empty
     values = [_number(f, part) for part in text.split(f.text_or("separator", MULTIPLE))] if text else []
+    if other is not None and other.range is not None:
+        low, high = other.range
+        tail["normalizer"] = {"kind": "minmax", "min": low, "max": high}
+        values = [(value - low) / (high - low) for value in values]
     if len(values) == 1:
         tail["default"] = values[0]
     elif values:

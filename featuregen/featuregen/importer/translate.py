@@ -85,7 +85,7 @@ def import_fg(
         raise ImportFailedError([error]) from error
     left_out = [*file.left_out, *(pipeline.left_out if pipeline else [])]
     notes = [*t.notes, *model.notes]
-    notes += [f"left out, because it is about training or storage: {', '.join(left_out)}"] if left_out else []
+    notes += [f"left out, as it has no place in a RecModel: {', '.join(left_out)}"] if left_out else []
     return Imported(spec, natives, model, _assumed(t, spec), notes)
 
 
@@ -117,6 +117,9 @@ def _translate(
         FeatureError(None, f"--behavior {name}: there is no such grouped sequence", "remove it") for name in unread
     ]
     errors += _read_buckets(t, natives)
+    known = {one.name for one in made} | {error.feature for error in errors}
+    hint = "write it into fg.json, so that samples and requests are computed by one plan"
+    errors += [FeatureError(name, "is in pipeline.config only", hint) for name in t.pipeline if name not in known]
     return natives, made
 
 
@@ -226,8 +229,7 @@ def _assumed(t: Translation, spec: FeatureSpec) -> list[str]:
         if source
     ]
     lines += [f"{' and '.join(keys)} (--user-key, --item-key)"] if keys else []
-    lines.append("values have types: several values are a list and k:v pairs a map, never a text with separators in it")
-    lines.append("(--field user.age=int gives a field another type that all its readers take)")
+    lines.append("fields have types: lists and maps, not texts with separators (--field user.age=int changes one)")
     if sources.context:
         lines.append("a context field comes with every candidate; take it out of perItem if it is one for all")
     sequences = [feature for feature in spec.list if feature.length is not None]

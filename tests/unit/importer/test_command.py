@@ -34,8 +34,8 @@ def test_what_is_otherwise_than_upstream_is_said() -> None:
         "note: file 'words_json' is words.json: give it that name in the ConfigMap or folder",
         "note: the rows of several ids are added up, not averaged: langs",
         "note: the network has the layers [256, 128] everywhere, not as asked: final [64]",
-        "note: left out, because it is about training or storage: train_input_path, model_dir, train_config, "
-        "data_config, export_config",
+        "note: left out, as it has no place in a RecModel: deepfm.wide_embedding_dim, train_input_path, model_dir, "
+        "train_config, data_config, export_config",
     ]
 
 
