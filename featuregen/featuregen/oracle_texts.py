@@ -1,16 +1,21 @@
 """What the operators mean that make texts: one value of a derived column for each row.
 
 Written without Arrow: Python's `re` for the expressions that it shares with RE2 (`featuregen.regex`), and the libraries
-that define their operators, `tokenizers` and `opencc`. A missing text (null or empty) stays missing everywhere.
+that define their operators, `tokenizers` and `opencc`. A missing text (null or empty) stays missing everywhere. (Only a
+custom function that asks for Arrow arrays gets them, of one row.)
 """
 
 import re
 from collections.abc import Callable, Sequence
 from functools import cache
 
+import pyarrow as pa
+
 from featuregen.oracle_values import Context, Row, elements, texts
 from featuregen.plan import Operation
 from featuregen.regex import parse_regex, parse_replacement
+from featuregen.schema import arrow_type
+from featuregen.udf import find_udf, is_batch
 
 
 def combo(operation: Operation, row: Row) -> list[tuple[str, ...]]:
@@ -143,19 +148,26 @@ def str_format(context: Context, operation: Operation, row: Row) -> str | None:
 
 
 def custom(context: Context, operation: Operation, row: Row) -> object:
-    """What the function returns for the fields' values; None is missing."""
-    values = [row.get(column) for column in operation.columns]
-    return find_function(operation.method)(*values, **dict(operation.parameters))
+    """What the function returns for the fields' values; a missing value is None, and so is a missing result."""
+    values = [_present(row.get(column)) for column in operation.columns]
+    parameters = dict(operation.parameters)
+    if operation.method == "edit_distance":
+        return edit_distance(*values, **parameters)
+    function = find_udf(operation.method)
+    if not is_batch(function):
+        return function(*values, **parameters)
+    inputs = {column.name: column for column in context.plan.columns}
+    types = [arrow_type(inputs[column]) for column in operation.columns]
+    arrays = [pa.array([value], kind) for value, kind in zip(values, types, strict=True)]
+    return function(*arrays, **parameters)[0].as_py()
 
 
-def find_function(name: str) -> Callable[..., object]:
-    """Returns a built-in function of the oracle's own, or a registered one."""
-    if name == "edit_distance":
-        return edit_distance
-    raise NotImplementedError(name)
+def _present(value: object) -> object:
+    """Returns None for what is missing: null, the empty text, list and map, and NaN."""
+    return None if value in ("", [], {}) or value != value else value
 
 
-def edit_distance(first: object, second: object, encoding: str = "utf-8") -> float | None:
+def edit_distance(first: object, second: object, *, encoding: str = "utf-8") -> float | None:
     """Returns the Levenshtein distance by code points, or (encoding latin) by bytes; missing if a text is."""
     if not isinstance(first, str) or not isinstance(second, str) or not first or not second:
         return None

@@ -36,6 +36,11 @@ def batch(function: _F) -> _F:
     return function
 
 
+def is_batch(function: Callable[..., Any]) -> bool:
+    """Returns whether a function takes Arrow arrays."""
+    return bool(getattr(function, _BATCH, False))
+
+
 BUILT_IN: Mapping[str, Callable[..., Any]] = {"edit_distance": batch(edit_distance)}
 
 
@@ -90,7 +95,7 @@ def call_udf(
     """
     function = find_udf(name)
     arguments = [_without_missing(array) for array in arrays]
-    if getattr(function, _BATCH, False):
+    if is_batch(function):
         return _call_batch(function, feature, name, arguments, rows, kind, dim, parameters)
     values = []
     for row, given in enumerate(zip(*(_values(array) for array in arguments), strict=True)):
