@@ -21,6 +21,7 @@ def plan(model: RecModel, now: datetime) -> Decision:
     facts: dict[str, Any] = {}
     try:
         checked = check_model(model.spec)
+        _check_files(model)
     except FeatureError as error:
         verdict = Verdict(READY, False, events.INVALID_FEATURE, str(error))
     except NetworkError as error:
@@ -43,3 +44,11 @@ def plan(model: RecModel, now: datetime) -> Decision:
     news = said is None or (said.reason, said.message) != (verdict.reason, verdict.message)
     message = verdict.message or f"{facts.get('features')} features, plan {str(facts.get('digest'))[:8]}"
     return Decision(status=wanted, events=(Note(verdict.reason, message, not verdict.true),) if news else ())
+
+
+def _check_files(model: RecModel) -> None:
+    """Refuses a file that no pod could read; a local run takes it from a folder instead."""
+    for name, file in model.spec.features.files.items():
+        if file.config_map is None:
+            hint = f"name a ConfigMap and its key: files.{name}.configMap: {{name: ..., key: ...}}"
+            raise FeatureError(None, f"file '{name}' has no configMap, and pods read it from one", hint)

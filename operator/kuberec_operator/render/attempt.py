@@ -13,15 +13,14 @@ from kuberec_api import RecModel, RecTraining
 from kuberec_api.meta import Resources
 from kuberec_operator.kinds import INPUT_HASH, LABEL_ATTEMPT, LABEL_TRAINING
 from kuberec_operator.plan.decision import Manifest, hashed
+from kuberec_operator.render.files import FOLDER, mounted
 from kuberec_operator.render.owned import MANAGED, metadata
 from kuberec_operator.render.pod import RAY_AUTHENTICATION, ray_pod, redis_password, start_params, worker_group
 from kuberec_operator.settings import RuntimeSettings
 
-INPUT_FOLDER, INPUT_FILE = "/etc/kuberec", "input.json"
+INPUT_FILE = "input.json"
 # The driver's log goes to the job's log and, for `kubectl logs`, to the container's own output.
-ENTRYPOINT = (
-    f"bash -c 'exec python -m kuberec_runtime.train --input {INPUT_FOLDER}/{INPUT_FILE} > >(tee /proc/1/fd/1) 2>&1'"
-)
+ENTRYPOINT = f"bash -c 'exec python -m kuberec_runtime.train --input {FOLDER}/{INPUT_FILE} > >(tee /proc/1/fd/1) 2>&1'"
 
 
 def attempt_name(training: str, attempt: int) -> str:
@@ -38,7 +37,11 @@ def render_attempt(
     model: RecModel, training: RecTraining, attempt: int, input_hash: str, runtime: RuntimeSettings
 ) -> tuple[Manifest, ...]:
     """Returns everything an attempt needs."""
-    manifests = (*_rights(training), _input(model, training, attempt), _job(training, attempt, input_hash, runtime))
+    manifests = (
+        *_rights(training),
+        _input(model, training, attempt),
+        _job(model, training, attempt, input_hash, runtime),
+    )
     return tuple(hashed(manifest) for manifest in manifests)
 
 
@@ -94,7 +97,7 @@ def _resource(resource: RecModel | RecTraining) -> dict[str, Any]:
     }
 
 
-def _job(training: RecTraining, attempt: int, input_hash: str, runtime: RuntimeSettings) -> Manifest:
+def _job(model: RecModel, training: RecTraining, attempt: int, input_hash: str, runtime: RuntimeSettings) -> Manifest:
     spec, name = training.spec, training.metadata.name
     labels = {**_labels(training), LABEL_ATTEMPT: str(attempt)}
     pod_labels = {**MANAGED, **labels}
@@ -108,7 +111,7 @@ def _job(training: RecTraining, attempt: int, input_hash: str, runtime: RuntimeS
     env_from = [{"secretRef": {"name": credentials.secret_ref.name}}] if credentials else None
     servers, workers = spec.parameter_servers, spec.workers
     head = Resources(cpu=runtime.head_cpu, memory=runtime.head_memory)
-    volumes = {INPUT_FOLDER: {"configMap": {"name": attempt_name(name, attempt)}}}
+    input_and_files = mounted(model, attempt_name(name, attempt))
 
     def pod(container: str, resources: Resources, **more: Any) -> dict[str, Any]:
         return ray_pod(container, resources, runtime, labels=pod_labels, env=env, env_from=env_from, **more)
@@ -133,7 +136,7 @@ def _job(training: RecTraining, attempt: int, input_hash: str, runtime: RuntimeS
                 "authOptions": RAY_AUTHENTICATION,
                 "headGroupSpec": {
                     "rayStartParams": start_params(0, head=True),
-                    "template": pod("driver", head, volumes=volumes, service_account=account_name(name)),
+                    "template": pod("driver", head, volumes=input_and_files, service_account=account_name(name)),
                 },
                 "workerGroupSpecs": [
                     worker_group(
@@ -146,7 +149,7 @@ def _job(training: RecTraining, attempt: int, input_hash: str, runtime: RuntimeS
                         "workers",
                         workers.replicas,
                         start_params(0, {"kuberec_worker": 1}),
-                        pod("worker", workers.resources),
+                        pod("worker", workers.resources, volumes=mounted(model)),
                     ),
                 ],
             },

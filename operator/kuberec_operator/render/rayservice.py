@@ -13,6 +13,7 @@ from kuberec_api import RecModel, RecServing, RecTraining
 from kuberec_api.meta import Resources
 from kuberec_operator.kinds import LABEL_SERVING
 from kuberec_operator.plan.decision import Manifest, hashed
+from kuberec_operator.render.files import mounted
 from kuberec_operator.render.owned import MANAGED, metadata
 from kuberec_operator.render.pod import RAY_AUTHENTICATION, cores, ray_pod, redis_password, start_params, worker_group
 from kuberec_operator.settings import RuntimeSettings
@@ -45,6 +46,11 @@ def render_service(
         *redis_password(publish.redis.password_from),
     ]
     head = Resources(cpu=runtime.head_cpu, memory=runtime.head_memory)
+
+    def pod(container: str, resources: Resources) -> dict[str, Any]:
+        # Ray builds the application on any of the pods, and that is where a wrong file shows first.
+        return ray_pod(container, resources, runtime, labels=pod_labels, env=env, volumes=mounted(model))
+
     manifest: Manifest = {
         "apiVersion": "ray.io/v1",
         "kind": "RayService",
@@ -57,14 +63,14 @@ def render_service(
                 "authOptions": RAY_AUTHENTICATION,
                 "headGroupSpec": {
                     "rayStartParams": start_params(0, head=True),
-                    "template": ray_pod("head", head, runtime, labels=pod_labels, env=env),
+                    "template": pod("head", head),
                 },
                 "workerGroupSpecs": [
                     worker_group(
                         "replicas",
                         spec.replicas,
                         start_params(1),
-                        ray_pod("replica", spec.resources, runtime, labels=pod_labels, env=env),
+                        pod("replica", spec.resources),
                     )
                 ],
             },

@@ -31,6 +31,20 @@ def test_a_mistake_is_named_with_a_way_to_mend_it(change: str, reason: str, hint
     assert hint in ready["message"]
 
 
+@pytest.mark.parametrize(("config_map", "ready"), [(None, "False"), ({"name": "words", "key": "brands.txt"}, "True")])
+def test_a_file_comes_from_a_config_map(config_map: dict[str, str] | None, ready: str) -> None:
+    body = documents()[0]
+    features = body["spec"]["features"]
+    features["files"] = {"brands": {"sha256": "ab" * 32, "configMap": config_map}}
+    brand = next(f for f in features["list"] if f["name"] == "brand")
+    brand["encode"] = {"vocabFile": "brands", "unknown": 0, "vocabSize": 300}
+    said = condition(plan(RecModel.model_validate(body), NOW), "Ready")
+    assert said["status"] == ready
+    if config_map is None:
+        assert "file 'brands' has no configMap" in said["message"]
+        assert "files.brands.configMap: {name: ..., key: ...}" in said["message"]
+
+
 def test_a_mended_model_recovers() -> None:
     wrong = plan(broken("feature"), NOW)
     mended = RecModel.model_validate({**documents()[0], "status": wrong.status})

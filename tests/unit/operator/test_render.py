@@ -18,8 +18,16 @@ from tests.unit.operator.resources import RUNTIME, example_model, example_servin
 GOLDEN = Path(__file__).parent / "golden"
 
 
-def rendered() -> dict[str, list[dict[str, Any]]]:
-    model, training = example_model(), example_training()
+FILES = {
+    "words": {"sha256": "ab" * 32, "configMap": {"name": "shop-words", "key": "words.txt"}},
+    "brands": {"sha256": "cd" * 32, "configMap": {"name": "shop", "key": "brands.v3"}},
+}
+
+
+def rendered(files: dict[str, Any] | None = None) -> dict[str, list[dict[str, Any]]]:
+    body, training = example_model().model_dump(mode="json", by_alias=True, exclude_none=True), example_training()
+    body["spec"]["features"]["files"] = files or {}
+    model = RecModel.model_validate(body)
     return {
         "attempt.yaml": list(render_attempt(model, training, 3, input_hash(training, model), RUNTIME)),
         "rayservice.yaml": list(render_service(model, training, example_serving(), RUNTIME)),
@@ -34,22 +42,61 @@ def test_the_example_renders_as_its_golden(name: str) -> None:
     assert text == (GOLDEN / name).read_text()
 
 
-def pods() -> list[dict[str, Any]]:
-    job = rendered()["attempt.yaml"][-1]["spec"]["rayClusterSpec"]
-    service = rendered()["rayservice.yaml"][0]["spec"]["rayClusterConfig"]
+def pods(files: dict[str, Any] | None = None) -> list[dict[str, Any]]:
+    job = rendered(files)["attempt.yaml"][-1]["spec"]["rayClusterSpec"]
+    service = rendered(files)["rayservice.yaml"][0]["spec"]["rayClusterConfig"]
     groups = [job["headGroupSpec"], service["headGroupSpec"], *job["workerGroupSpecs"], *service["workerGroupSpecs"]]
     return [group["template"] for group in groups]
 
 
-def test_every_pod_meets_the_restricted_standard() -> None:
-    for pod in pods():
+@pytest.mark.parametrize("files", [None, FILES])
+def test_every_pod_meets_the_restricted_standard(files: dict[str, Any] | None) -> None:
+    for pod in pods(files):
         spec = pod["spec"]
         assert spec["securityContext"]["runAsNonRoot"] is True
         assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
-        assert all(set(v) - {"name"} <= {"emptyDir", "configMap"} for v in spec["volumes"])
+        assert all(set(v) - {"name"} <= {"emptyDir", "configMap", "projected"} for v in spec["volumes"])
         for container in spec["containers"]:
             assert container["securityContext"]["allowPrivilegeEscalation"] is False
             assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+
+
+def in_etc(pod: dict[str, Any]) -> dict[str, Any]:
+    """What lies in /etc/kuberec: path -> (ConfigMap, key); a whole ConfigMap as its name -> None."""
+    found: dict[str, Any] = {}
+    (container,) = pod["spec"]["containers"]
+    for mount in container["volumeMounts"]:
+        if not mount["mountPath"].startswith("/etc"):
+            continue
+        assert mount["readOnly"] is True
+        volume = next(v for v in pod["spec"]["volumes"] if v["name"] == mount["name"])
+        for source in volume.get("projected", {}).get("sources", [volume]):
+            name = source["configMap"]["name"]
+            items = source["configMap"].get("items")
+            found |= {f"{mount['mountPath']}/{i['path']}": (name, i["key"]) for i in items} if items else {name: None}
+    return found
+
+
+def test_files_of_features_are_mounted_where_features_are_computed() -> None:
+    files = {
+        "/etc/kuberec/files/words": ("shop-words", "words.txt"),
+        "/etc/kuberec/files/brands": ("shop", "brands.v3"),
+    }
+    driver, serve_head, shard, worker, replica = (in_etc(pod) for pod in pods(FILES))
+    assert driver == {"feed-a3": None, **files}
+    assert shard == {}
+    assert worker == serve_head == replica == files
+
+
+def test_a_model_without_files_mounts_only_the_input() -> None:
+    assert [in_etc(pod) for pod in pods()] == [{"feed-a3": None}, {}, {}, {}, {}]
+
+
+def test_a_changed_digest_is_another_serving_and_another_attempt() -> None:
+    other = {**FILES, "words": {**FILES["words"], "sha256": "ef" * 32}}
+    for name in ("attempt.yaml", "rayservice.yaml"):
+        hashes = [[m["metadata"]["annotations"]["kuberec.dev/hash"] for m in rendered(f)[name]] for f in (FILES, other)]
+        assert hashes[0] != hashes[1]
 
 
 def test_only_the_drivers_pod_gets_a_token() -> None:
