@@ -1,9 +1,9 @@
 """RecModel: features, embeddings, network and tasks; everything that must be equal in training and serving."""
 
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import ConfigDict, Field, model_validator
 
 from featuregen.spec import FeatureSpec, Name, SpecModel
 from kuberec_api.meta import API_VERSION, Condition, ObjectMeta, StatusModel
@@ -16,15 +16,60 @@ class SparseOptimizerKind(StrEnum):
 
     ROWWISE_ADAGRAD = "RowwiseAdagrad"
     ADAGRAD = "Adagrad"
+    ADAM = "Adam"
+    FTRL = "FTRL"
     SGD = "SGD"
 
 
+DecayRate = Annotated[float, Field(ge=0, le=0.999999)]
+Penalty = Annotated[float, Field(ge=0, le=1e6)]
+
+
 class SparseOptimizer(SpecModel):
-    """Optimizer of embedding rows."""
+    """Optimizer of embedding rows. docs/training.md has the formulas."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
 
     kind: SparseOptimizerKind = SparseOptimizerKind.ROWWISE_ADAGRAD
     learning_rate: OptimizerFloat = 0.05
+    """Adam wants a smaller one, such as 0.001."""
     epsilon: OptimizerFloat = 1e-8
+    """Added to the root that divides; FTRL's beta. SGD has none and leaves it alone."""
+    beta1: DecayRate | None = None
+    """Adam: decay of the first moment, by default 0.9."""
+    beta2: DecayRate | None = None
+    """Adam: decay of the second moment, by default 0.999."""
+    l1: Penalty | None = None
+    """FTRL: L1 strength, by default 0; weights that it outweighs are exactly 0."""
+    l2: Penalty | None = None
+    """FTRL: L2 strength, by default 0."""
+
+    @model_validator(mode="after")
+    def _has_only_its_own(self) -> Self:
+        """Refuses a field of another kind: it would be left alone without a word."""
+        for field, kind in OPTIMIZER_FIELDS.items():
+            if getattr(self, field) is not None and self.kind is not kind:
+                raise ValueError(f"{self.kind.value} has no {field}: remove it, or set kind {kind.value}")
+        return self
+
+    @property
+    def betas(self) -> tuple[float, float]:
+        """Adam's decay rates (beta1, beta2)."""
+        return 0.9 if self.beta1 is None else self.beta1, 0.999 if self.beta2 is None else self.beta2
+
+    @property
+    def penalties(self) -> tuple[float, float]:
+        """FTRL's regularization strengths (l1, l2)."""
+        return self.l1 or 0.0, self.l2 or 0.0
+
+
+OPTIMIZER_FIELDS = {
+    "beta1": SparseOptimizerKind.ADAM,
+    "beta2": SparseOptimizerKind.ADAM,
+    "l1": SparseOptimizerKind.FTRL,
+    "l2": SparseOptimizerKind.FTRL,
+}
+"""The kind that a field belongs to."""
 
 
 class InitializerKind(StrEnum):

@@ -49,6 +49,10 @@ RULES: dict[str, tuple[Rule, ...]] = {
         Rule("has(self.__in__) != has(self.expr)", "a sequence field has either `in` or `expr`"),
         Rule("!(has(self.encode) && has(self.like))", "set `encode` or `like`, not both"),
     ),
+    "SparseOptimizer": (
+        Rule("self.kind == 'Adam' || !(has(self.beta1) || has(self.beta2))", "optimizer: only Adam has beta1, beta2"),
+        Rule("self.kind == 'FTRL' || !(has(self.l1) || has(self.l2))", "optimizer: only FTRL has l1, l2"),
+    ),
     "Source": (Rule(_exactly_one("kafka"), "source: set exactly one source; this release has `kafka`"),),
     "Range": (
         Rule("has(self.min) || has(self.max)", "range: set min, max or both"),

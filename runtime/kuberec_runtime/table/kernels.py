@@ -10,15 +10,32 @@ Arguments named alike mean the same: `mode` is None for vector instructions and 
 
 from typing import Any
 
+import numba as nb
 import numpy as np
 
 from kuberec_runtime.table.compiled import kernel
 from kuberec_runtime.table.lanes import prefetch
-from kuberec_runtime.table.rowops import adagrad_row, add_squares, copy_row, sgd_row, tree_sum
+from kuberec_runtime.table.rowops import adagrad_row, adam_row, add_squares, copy_row, ftrl_row, sgd_row, tree_sum
 
 AHEAD = 32
 CHECKPOINT_BIT, PUBLICATION_BIT = 1, 2
 BOTH = CHECKPOINT_BIT | PUBLICATION_BIT
+DIGIT, LAST_DIGIT = 256, 512
+"""Base of the digits that Adam's step count is cut into, and places for each: the last one may go up to 256."""
+
+
+@nb.njit(inline="always")
+def _prefetch_row(rows: Any, at: int, pitch: int) -> None:
+    for j in range(0, pitch, 16):
+        prefetch(rows, at + j)
+    prefetch(rows, at + pitch - 1)
+
+
+@nb.njit(inline="always")
+def _pushed(bits: Any, dirty: Any, row: int, counters: int, now: np.uint32) -> None:
+    bits[counters] += np.uint32(1)
+    bits[counters + 1] = now
+    dirty[row] = np.uint8(BOTH)
 
 
 @kernel
@@ -60,9 +77,7 @@ def rowwise_adagrad(
         state = rows[at + width] + tree_sum(acc) * share
         rows[at + width] = state
         sgd_row(mode, rows, at, grads, i * width, width, rate / (np.sqrt(state) + epsilon))
-        bits[at + frequency] += np.uint32(1)
-        bits[at + frequency + 1] = now
-        dirty[index[i]] = np.uint8(BOTH)
+        _pushed(bits, dirty, index[i], at + frequency, now)
 
 
 @kernel
@@ -73,15 +88,58 @@ def adagrad(
     """Per column acc += g^2, then w -= rate * g / (sqrt(acc) + epsilon); counts, stamps and marks the row."""
     for i in range(n):
         if i + AHEAD < n:
-            at = index[i + AHEAD] * pitch
-            for j in range(0, pitch, 16):
-                prefetch(rows, at + j)
-            prefetch(rows, at + pitch - 1)
+            _prefetch_row(rows, index[i + AHEAD] * pitch, pitch)
         at = index[i] * pitch
         adagrad_row(mode, rows, at, at + width, grads, i * width, width, rate, epsilon)
-        bits[at + frequency] += np.uint32(1)
-        bits[at + frequency + 1] = now
-        dirty[index[i]] = np.uint8(BOTH)
+        _pushed(bits, dirty, index[i], at + frequency, now)
+
+
+@kernel
+def adam(
+    mode: Any, rows: Any, bits: Any, dirty: Any, index: Any, grads: Any, n: int, pitch: int, width: int,
+    frequency: int, now: np.uint32, rate: float, epsilon: float, keep1: np.float32, take1: np.float32,
+    keep2: np.float32, take2: np.float32, powers: Any,
+) -> None:  # fmt: skip
+    """Lazy Adam (Kingma & Ba 2015, algorithm 1): moments and the step count t are the row's own.
+
+    m = beta1 m + (1 - beta1) g, v = beta2 v + (1 - beta2) g^2, and with r = sqrt(1 - beta2^t)
+    w -= rate r / (1 - beta1^t) * m / (sqrt(v) + epsilon r): the algorithm's m^ / (sqrt(v^) + epsilon), both corrections
+    pulled out of the columns, computed in float64 and rounded once. `powers` is of `optimizers.powers`. t is kept as a
+    float32 and stays at 2^24, where both corrections have long been 1.
+    """
+    for i in range(n):
+        if i + AHEAD < n:
+            _prefetch_row(rows, index[i + AHEAD] * pitch, pitch)
+        at = index[i] * pitch
+        count = rows[at + 3 * width] + np.float32(1.0)
+        rows[at + 3 * width] = count
+        t = np.int64(count)
+        low, middle, high = t & (DIGIT - 1), (t >> 8) & (DIGIT - 1), (t >> 16) & (LAST_DIGIT - 1)
+        left = 1.0 - powers[0, low, 0] * powers[1, middle, 0] * powers[2, high, 0]
+        root = np.sqrt(1.0 - powers[0, low, 1] * powers[1, middle, 1] * powers[2, high, 1])
+        adam_row(
+            mode, rows, at, at + width, at + 2 * width, grads, i * width, width, np.float32(rate * root / left),
+            np.float32(epsilon * root), keep1, take1, keep2, take2,
+        )  # fmt: skip
+        _pushed(bits, dirty, index[i], at + frequency, now)
+
+
+@kernel
+def ftrl(
+    mode: Any, rows: Any, bits: Any, dirty: Any, index: Any, grads: Any, n: int, pitch: int, width: int,
+    frequency: int, now: np.uint32, inverse: np.float32, epsilon: np.float32, l1: np.float32, l2: np.float32,
+) -> None:  # fmt: skip
+    """FTRL-Proximal (McMahan et al. 2013, algorithm 1): z and n per column, `inverse` is 1 / rate, `epsilon` its beta.
+
+    sigma = (sqrt(n + g^2) - sqrt(n)) / rate, z += g - sigma w, n += g^2, and
+    w = (clip(z, -l1, l1) - z) / ((epsilon + sqrt(n)) / rate + l2), which is 0 where |z| <= l1.
+    """
+    for i in range(n):
+        if i + AHEAD < n:
+            _prefetch_row(rows, index[i + AHEAD] * pitch, pitch)
+        at = index[i] * pitch
+        ftrl_row(mode, rows, at, at + width, at + 2 * width, grads, i * width, width, inverse, epsilon, l1, l2)
+        _pushed(bits, dirty, index[i], at + frequency, now)
 
 
 @kernel
@@ -97,9 +155,7 @@ def sgd(
             prefetch(rows, at + pitch - 1)
         at = index[i] * pitch
         sgd_row(mode, rows, at, grads, i * width, width, rate)
-        bits[at + frequency] += np.uint32(1)
-        bits[at + frequency + 1] = now
-        dirty[index[i]] = np.uint8(BOTH)
+        _pushed(bits, dirty, index[i], at + frequency, now)
 
 
 @kernel

@@ -120,6 +120,71 @@ def _adagrad(lanes: int) -> Any:
     return adagrad
 
 
+def _adam(lanes: int) -> Any:
+    @intrinsic
+    def adam(
+        typingctx: Any, w: Any, wi: Any, mi: Any, vi: Any, g: Any, gi: Any, rate: Any, epsilon: Any,
+        keep1: Any, take1: Any, keep2: Any, take2: Any,
+    ) -> Any:  # fmt: skip
+        """One step of Adam: m = keep1 m + take1 g; v = keep2 v + take2 (g g); w -= rate m / (sqrt(v) + epsilon)."""
+        places = (types.int64, types.int64, types.int64, g, types.int64)
+        signature = types.void(w, *places, *(types.float32,) * 6)
+
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            weight, first, second = (
+                _pointer(context, builder, signature.args[0], args[0], place, lanes) for place in args[1:4]
+            )
+            grad = _load(builder, _pointer(context, builder, signature.args[4], args[4], args[5], lanes))
+            rate, epsilon, keep1, take1, keep2, take2 = (_splat(builder, scalar, lanes) for scalar in args[6:])
+            m = builder.fadd(builder.fmul(keep1, _load(builder, first)), builder.fmul(take1, grad))
+            _store(builder, m, first)
+            square = builder.fmul(take2, builder.fmul(grad, grad))
+            v = builder.fadd(builder.fmul(keep2, _load(builder, second)), square)
+            _store(builder, v, second)
+            step = builder.fdiv(builder.fmul(rate, m), builder.fadd(_sqrt(builder, v, lanes), epsilon))
+            _store(builder, builder.fsub(_load(builder, weight), step), weight)
+            return context.get_dummy_value()
+
+        return signature, codegen
+
+    return adam
+
+
+def _ftrl(lanes: int) -> Any:
+    @intrinsic
+    def ftrl(
+        typingctx: Any, w: Any, wi: Any, zi: Any, ni: Any, g: Any, gi: Any, inverse: Any, epsilon: Any, l1: Any, l2: Any
+    ) -> Any:
+        """One step of FTRL-Proximal; the formula is at `kernels.ftrl`."""
+        places = (types.int64, types.int64, types.int64, g, types.int64)
+        signature = types.void(w, *places, *(types.float32,) * 4)
+
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            weight, linear, squares = (
+                _pointer(context, builder, signature.args[0], args[0], place, lanes) for place in args[1:4]
+            )
+            grad = _load(builder, _pointer(context, builder, signature.args[4], args[4], args[5], lanes))
+            inverse, epsilon, l1, l2 = (_splat(builder, scalar, lanes) for scalar in args[6:])
+            old = _load(builder, squares)
+            new = builder.fadd(old, builder.fmul(grad, grad))
+            _store(builder, new, squares)
+            root = _sqrt(builder, new, lanes)
+            sigma = builder.fmul(builder.fsub(root, _sqrt(builder, old, lanes)), inverse)
+            step = builder.fsub(grad, builder.fmul(sigma, _load(builder, weight)))
+            z = builder.fadd(_load(builder, linear), step)
+            _store(builder, z, linear)
+            least = builder.fneg(l1)
+            kept = builder.select(builder.fcmp_ordered("<", z, least), least, z)
+            kept = builder.select(builder.fcmp_ordered(">", kept, l1), l1, kept)
+            below = builder.fadd(builder.fmul(builder.fadd(epsilon, root), inverse), l2)
+            _store(builder, builder.fdiv(builder.fsub(kept, z), below), weight)
+            return context.get_dummy_value()
+
+        return signature, codegen
+
+    return ftrl
+
+
 def _squares(lanes: int) -> Any:
     @intrinsic
     def squares(typingctx: Any, acc: Any, ai: Any, g: Any, gi: Any) -> Any:
@@ -159,4 +224,6 @@ copy16, copy8, copy4 = _copy(16), _copy(8), _copy(4)
 axpy16, axpy8, axpy4 = _axpy(16), _axpy(8), _axpy(4)
 sgd16, sgd8, sgd4 = _sgd(16), _sgd(8), _sgd(4)
 adagrad16, adagrad8, adagrad4 = _adagrad(16), _adagrad(8), _adagrad(4)
+adam16, adam8, adam4 = _adam(16), _adam(8), _adam(4)
+ftrl16, ftrl8, ftrl4 = _ftrl(16), _ftrl(8), _ftrl(4)
 squares16, squares8, squares4 = _squares(16), _squares(8), _squares(4)

@@ -15,6 +15,10 @@ def _state_width(width: int, optimizer: SparseOptimizerKind) -> int:
             return 1
         case SparseOptimizerKind.ADAGRAD:
             return width
+        case SparseOptimizerKind.ADAM:
+            return 2 * width + 1
+        case SparseOptimizerKind.FTRL:
+            return 2 * width
         case SparseOptimizerKind.SGD:
             return 0
 
@@ -25,7 +29,8 @@ class RowLayout:
 
     Attributes:
         width: weights of a row.
-        state: floats of optimizer state: 1 (RowwiseAdagrad), `width` (Adagrad) or 0 (SGD).
+        state: floats of optimizer state: the accumulator, 1 (RowwiseAdagrad) or `width` (Adagrad); `[m | v | steps]`,
+            2 * `width` + 1 (Adam); `[z | n]`, 2 * `width` (FTRL); 0 (SGD).
     """
 
     width: int

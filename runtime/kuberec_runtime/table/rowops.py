@@ -37,6 +37,38 @@ def _scalar_adagrad(w: Any, wi: int, ai: int, g: Any, gi: int, n: int, rate: np.
 
 
 @nb.njit(inline="always")
+def _scalar_adam(
+    w: Any, wi: int, mi: int, vi: int, g: Any, gi: int, n: int, rate: np.float32, epsilon: np.float32,
+    keep1: np.float32, take1: np.float32, keep2: np.float32, take2: np.float32,
+) -> None:  # fmt: skip
+    for j in range(n):
+        grad = g[gi + j]
+        m = keep1 * w[mi + j] + take1 * grad
+        w[mi + j] = m
+        v = keep2 * w[vi + j] + take2 * (grad * grad)
+        w[vi + j] = v
+        w[wi + j] -= rate * m / (np.sqrt(v) + epsilon)
+
+
+@nb.njit(inline="always")
+def _scalar_ftrl(
+    w: Any, wi: int, zi: int, ni: int, g: Any, gi: int, n: int, inverse: np.float32, epsilon: np.float32,
+    l1: np.float32, l2: np.float32,
+) -> None:  # fmt: skip
+    for j in range(n):
+        grad = g[gi + j]
+        old = w[ni + j]
+        new = old + grad * grad
+        w[ni + j] = new
+        root = np.sqrt(new)
+        z = w[zi + j] + (grad - (root - np.sqrt(old)) * inverse * w[wi + j])
+        w[zi + j] = z
+        kept = -l1 if z < -l1 else z
+        kept = l1 if kept > l1 else kept
+        w[wi + j] = (kept - z) / ((epsilon + root) * inverse + l2)
+
+
+@nb.njit(inline="always")
 def _scalar_squares(acc: Any, g: Any, gi: int, n: int) -> None:
     for j in range(n):
         acc[j & 15] += g[gi + j] * g[gi + j]
@@ -94,6 +126,42 @@ def _vector_adagrad(w: Any, wi: int, ai: int, g: Any, gi: int, n: int, rate: np.
         w[ai + j] = acc
         w[wi + j] -= rate * grad / (np.sqrt(acc) + epsilon)
         j += 1
+
+
+@nb.njit(inline="always")
+def _vector_adam(
+    w: Any, wi: int, mi: int, vi: int, g: Any, gi: int, n: int, rate: np.float32, epsilon: np.float32,
+    keep1: np.float32, take1: np.float32, keep2: np.float32, take2: np.float32,
+) -> None:  # fmt: skip
+    j = 0
+    while j + 16 <= n:
+        lanes.adam16(w, wi + j, mi + j, vi + j, g, gi + j, rate, epsilon, keep1, take1, keep2, take2)
+        j += 16
+    if j + 8 <= n:
+        lanes.adam8(w, wi + j, mi + j, vi + j, g, gi + j, rate, epsilon, keep1, take1, keep2, take2)
+        j += 8
+    if j + 4 <= n:
+        lanes.adam4(w, wi + j, mi + j, vi + j, g, gi + j, rate, epsilon, keep1, take1, keep2, take2)
+        j += 4
+    _scalar_adam(w, wi + j, mi + j, vi + j, g, gi + j, n - j, rate, epsilon, keep1, take1, keep2, take2)
+
+
+@nb.njit(inline="always")
+def _vector_ftrl(
+    w: Any, wi: int, zi: int, ni: int, g: Any, gi: int, n: int, inverse: np.float32, epsilon: np.float32,
+    l1: np.float32, l2: np.float32,
+) -> None:  # fmt: skip
+    j = 0
+    while j + 16 <= n:
+        lanes.ftrl16(w, wi + j, zi + j, ni + j, g, gi + j, inverse, epsilon, l1, l2)
+        j += 16
+    if j + 8 <= n:
+        lanes.ftrl8(w, wi + j, zi + j, ni + j, g, gi + j, inverse, epsilon, l1, l2)
+        j += 8
+    if j + 4 <= n:
+        lanes.ftrl4(w, wi + j, zi + j, ni + j, g, gi + j, inverse, epsilon, l1, l2)
+        j += 4
+    _scalar_ftrl(w, wi + j, zi + j, ni + j, g, gi + j, n - j, inverse, epsilon, l1, l2)
 
 
 @nb.njit(inline="always")
@@ -166,6 +234,19 @@ def adagrad_row(mode: Any, w: Any, wi: int, ai: int, g: Any, gi: int, n: int, ra
     """One step of Adagrad with its accumulator per column at w[ai:]."""
 
 
+def adam_row(
+    mode: Any, w: Any, wi: int, mi: int, vi: int, g: Any, gi: int, n: int, rate: Any, epsilon: Any,
+    keep1: Any, take1: Any, keep2: Any, take2: Any,
+) -> None:  # fmt: skip
+    """One step of Adam, moments at w[mi:] and w[vi:]; `rate` and `epsilon` hold the row's bias correction."""
+
+
+def ftrl_row(
+    mode: Any, w: Any, wi: int, zi: int, ni: int, g: Any, gi: int, n: int, inverse: Any, epsilon: Any, l1: Any, l2: Any
+) -> None:
+    """One step of FTRL-Proximal, z at w[zi:] and n at w[ni:]."""
+
+
 def add_squares(mode: Any, acc: Any, g: Any, gi: int, n: int) -> None:
     """Column j adds g[j]^2 to acc[j % 16]; acc has 16 floats."""
 
@@ -192,6 +273,27 @@ def _sgd_row(mode: Any, w: Any, wi: int, g: Any, gi: int, n: int, rate: Any) -> 
 def _adagrad_row(mode: Any, w: Any, wi: int, ai: int, g: Any, gi: int, n: int, rate: Any, epsilon: Any) -> Any:
     row = _vector_adagrad if mode == types.none else _scalar_adagrad
     return lambda mode, w, wi, ai, g, gi, n, rate, epsilon: row(w, wi, ai, g, gi, n, rate, epsilon)
+
+
+@overload(adam_row, inline="always", strict=False)
+def _adam_row(
+    mode: Any, w: Any, wi: int, mi: int, vi: int, g: Any, gi: int, n: int, rate: Any, epsilon: Any,
+    keep1: Any, take1: Any, keep2: Any, take2: Any,
+) -> Any:  # fmt: skip
+    row = _vector_adam if mode == types.none else _scalar_adam
+    return lambda mode, w, wi, mi, vi, g, gi, n, rate, epsilon, keep1, take1, keep2, take2: row(
+        w, wi, mi, vi, g, gi, n, rate, epsilon, keep1, take1, keep2, take2
+    )
+
+
+@overload(ftrl_row, inline="always", strict=False)
+def _ftrl_row(
+    mode: Any, w: Any, wi: int, zi: int, ni: int, g: Any, gi: int, n: int, inverse: Any, epsilon: Any, l1: Any, l2: Any
+) -> Any:
+    row = _vector_ftrl if mode == types.none else _scalar_ftrl
+    return lambda mode, w, wi, zi, ni, g, gi, n, inverse, epsilon, l1, l2: row(
+        w, wi, zi, ni, g, gi, n, inverse, epsilon, l1, l2
+    )
 
 
 @overload(add_squares, inline="always", strict=False)

@@ -17,7 +17,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from kuberec_api.model import Initializer, SparseOptimizer, SparseOptimizerKind
+from kuberec_api.model import Initializer, SparseOptimizer
 from kuberec_runtime.table.arena import Arena, physical_memory
 from kuberec_runtime.table.buckets import I64
 from kuberec_runtime.table.errors import TableError, TableFull
@@ -26,18 +26,16 @@ from kuberec_runtime.table.initial import F32, KIND_CODE, fill_rows
 from kuberec_runtime.table.kernels import (
     CHECKPOINT_BIT,
     PUBLICATION_BIT,
-    adagrad,
     clear_bit,
     count_dirty,
     gather,
-    rowwise_adagrad,
     scan_dirty,
     scatter,
     set_bit,
-    sgd,
 )
 from kuberec_runtime.table.layout import RowLayout
 from kuberec_runtime.table.mode import row_mode
+from kuberec_runtime.table.optimizers import row_step
 
 Consumer = Literal["checkpoint", "publication"]
 CONSUMERS: dict[str, int] = {"checkpoint": CHECKPOINT_BIT, "publication": PUBLICATION_BIT}
@@ -83,11 +81,7 @@ class Table:
         self._lock = threading.Lock()
         self._open()
         self._mode = row_mode(scalar)
-        self._step = {
-            SparseOptimizerKind.ROWWISE_ADAGRAD: rowwise_adagrad,
-            SparseOptimizerKind.ADAGRAD: adagrad,
-            SparseOptimizerKind.SGD: sgd,
-        }[optimizer.kind]
+        self._step, self._constants = row_step(optimizer)
         self._warm_up()
 
     def _open(self) -> None:
@@ -181,12 +175,11 @@ class Table:
             raise TableError(f"gradients must be float32 of shape {(n, layout.width)}, got {grads.dtype} {grads.shape}")
         flat = np.ascontiguousarray(grads).reshape(-1)
         stamp = np.uint32((int(time.time()) if now is None else now) & 0xFFFFFFFF)
-        rate, epsilon = np.float32(self._optimizer.learning_rate), np.float32(self._optimizer.epsilon)
         with self._lock:
             index = self._rows_of(keys)
             self._step(
                 self._mode, self._rows, self._bits, self._dirty, index, flat, n, layout.pitch, layout.width,
-                layout.frequency, stamp, rate, epsilon,
+                layout.frequency, stamp, *self._constants,
             )  # fmt: skip
 
     def take_dirty(self, consumer: Consumer, full: bool = False) -> Rows:
@@ -238,8 +231,8 @@ class Table:
         n, stride = keys.size, self.layout.stride
         if raw.shape != (n, stride) or raw.dtype != np.float32:
             raise TableError(
-                f"rows to restore must be float32 of shape {(n, stride)}, got {raw.dtype} {raw.shape}; "
-                f"were they written for another width or optimizer?"
+                f"rows of width {self.layout.width} under {self._optimizer.kind.value} must be float32 of shape "
+                f"{(n, stride)}, got {raw.dtype} {raw.shape}; were they written for another width or optimizer?"
             )
         flat = np.ascontiguousarray(raw).reshape(-1)
         with self._lock:

@@ -1,4 +1,10 @@
-"""A table as a dict of plain Python: the oracle that the real one is compared with, bit for bit."""
+"""A table as a dict of plain Python: the oracle that the real one is compared with, bit for bit.
+
+Columns are rounded to float32 after every operation; Adam's bias correction is computed in Python's own float64 and
+rounded once, with beta^t as t multiplications (the table's digits of t are the same below 256 steps).
+"""
+
+import math
 
 import numpy as np
 
@@ -18,12 +24,45 @@ def mean_square(grad: np.ndarray) -> np.float32:
     return F(acc[0] * F(F(1) / F(grad.size)))
 
 
+def adam(row: np.ndarray, w: int, g: np.ndarray, optimizer: SparseOptimizer) -> None:
+    """m, v and the number of steps, at w, 2 w and 3 w."""
+    row[3 * w] += F(1)
+    left = []
+    for beta in optimizer.betas:
+        power = 1.0
+        for _ in range(int(row[3 * w])):
+            power *= beta
+        left.append(1.0 - power)
+    rate = F(optimizer.learning_rate * math.sqrt(left[1]) / left[0])
+    epsilon = F(optimizer.epsilon * math.sqrt(left[1]))
+    (keep1, take1), (keep2, take2) = ((F(beta), F(1.0 - beta)) for beta in optimizer.betas)
+    m, v = row[w : 2 * w], row[2 * w : 3 * w]
+    m[:] = keep1 * m + take1 * g
+    v[:] = keep2 * v + take2 * (g * g)
+    row[:w] -= rate * m / (np.sqrt(v) + epsilon)
+
+
+def ftrl(row: np.ndarray, w: int, g: np.ndarray, optimizer: SparseOptimizer) -> None:
+    """z and n, at w and 2 w."""
+    inverse, epsilon = F(1.0 / optimizer.learning_rate), F(optimizer.epsilon)
+    l1, l2 = map(F, optimizer.penalties)
+    weight, z, n = row[:w], row[w : 2 * w], row[2 * w : 3 * w]
+    new = n + g * g
+    sigma = (np.sqrt(new) - np.sqrt(n)) * inverse
+    n[:] = new
+    z[:] = z + (g - sigma * weight)
+    solved = (np.copysign(l1, z) - z) / ((epsilon + np.sqrt(n)) * inverse + l2)
+    weight[:] = np.where(np.abs(z) <= l1, F(0), solved)
+
+
 class ReferenceTable:
     def __init__(self, width: int, optimizer: SparseOptimizer, initializer: Initializer, seed: int) -> None:
         self.width, self.optimizer, self.initializer, self.seed = width, optimizer, initializer, seed
         self.state = {
             SparseOptimizerKind.ROWWISE_ADAGRAD: 1,
             SparseOptimizerKind.ADAGRAD: width,
+            SparseOptimizerKind.ADAM: 2 * width + 1,
+            SparseOptimizerKind.FTRL: 2 * width,
             SparseOptimizerKind.SGD: 0,
         }[optimizer.kind]
         self.rows: dict[int, np.ndarray] = {}
@@ -50,6 +89,10 @@ class ReferenceTable:
             elif self.optimizer.kind is SparseOptimizerKind.ADAGRAD:
                 row[w : 2 * w] += grad * grad
                 row[:w] -= rate * grad / (np.sqrt(row[w : 2 * w]) + epsilon)
+            elif self.optimizer.kind is SparseOptimizerKind.ADAM:
+                adam(row, w, grad, self.optimizer)
+            elif self.optimizer.kind is SparseOptimizerKind.FTRL:
+                ftrl(row, w, grad, self.optimizer)
             else:
                 row[:w] -= rate * grad
             bits = row.view(np.uint32)

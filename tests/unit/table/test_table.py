@@ -78,11 +78,12 @@ def test_frequency_and_last_seen_are_kept_as_integers() -> None:
     assert raw.shape[1] == layout.stride
 
 
-def test_restored_rows_train_on_as_if_nothing_had_happened() -> None:
+@pytest.mark.parametrize("kind", list(SparseOptimizerKind))
+def test_restored_rows_train_on_as_if_nothing_had_happened(kind: SparseOptimizerKind) -> None:
     rng = np.random.default_rng(2)
     steps = [(np.unique(rng.integers(0, 500, 300)), now) for now in range(6)]
     grads = [rng.standard_normal((keys.size, 8)).astype(np.float32) for keys, _ in steps]
-    whole, before, after = table(), table(), table()
+    whole, before, after = table(kind=kind), table(kind=kind), table(kind=kind)
     for (keys, now), grad in zip(steps, grads, strict=True):
         whole.push(keys, grad, now=now)
     for (keys, now), grad in zip(steps[:3], grads[:3], strict=True):
@@ -119,13 +120,18 @@ def test_rows_of_another_optimizer_are_refused_by_name() -> None:
     saved = table(kind=SparseOptimizerKind.ADAGRAD)
     saved.push(np.array([1]), np.ones((1, 8), np.float32))
     rows = saved.take_dirty("checkpoint")
-    with pytest.raises(TableError, match="another width or optimizer"):
+    with pytest.raises(TableError, match=r"width 8 under RowwiseAdagrad .* another width or optimizer"):
         table().restore(rows.keys, rows.raw)
 
 
 @pytest.mark.parametrize(
     ("width", "kind", "rows"),
-    [(16, SparseOptimizerKind.ADAGRAD, 500_000), (17, SparseOptimizerKind.ROWWISE_ADAGRAD, 500_000)],
+    [
+        (16, SparseOptimizerKind.ADAGRAD, 500_000),
+        (17, SparseOptimizerKind.ROWWISE_ADAGRAD, 500_000),
+        (16, SparseOptimizerKind.ADAM, 500_000),
+        (16, SparseOptimizerKind.FTRL, 500_000),
+    ],
 )
 def test_memory_stays_within_1_3_times_rows_and_keys(width: int, kind: SparseOptimizerKind, rows: int) -> None:
     one = table(width, kind)

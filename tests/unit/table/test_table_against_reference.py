@@ -21,6 +21,19 @@ STEP = st.one_of(
         st.just("restore last"),
     ),
 )
+OPTIMIZERS = {
+    SparseOptimizerKind.ADAM: st.fixed_dictionaries(
+        {"learning_rate": st.sampled_from([0.001, 0.3]), "epsilon": st.sampled_from([1e-8, 0.1])},
+        optional={
+            "beta1": st.sampled_from([0.0, 0.5, 0.999999]) | st.floats(0, 0.999999),
+            "beta2": st.sampled_from([0.0, 0.9, 0.999999]) | st.floats(0, 0.999999),
+        },
+    ),
+    SparseOptimizerKind.FTRL: st.fixed_dictionaries(
+        {"learning_rate": st.sampled_from([0.05, 3.0]), "epsilon": st.sampled_from([1e-8, 1.0])},
+        optional={"l1": st.sampled_from([0.0, 1e-3, 0.5, 1e6]), "l2": st.sampled_from([0.0, 1e-3, 0.5, 1e6])},
+    ),
+}
 
 
 def bits(rows: np.ndarray) -> np.ndarray:
@@ -34,11 +47,18 @@ def bits(rows: np.ndarray) -> np.ndarray:
     width=st.sampled_from([1, 3, 8, 13, 16, 17, 30, 33]),
     program=st.lists(STEP, max_size=15),
     initializer=st.sampled_from(list(InitializerKind)),
+    data=st.data(),
 )
 def test_a_table_and_a_dict_hold_the_same_bits(
-    kind: SparseOptimizerKind, scalar: bool, width: int, program: list[tuple], initializer: InitializerKind
+    kind: SparseOptimizerKind,
+    scalar: bool,
+    width: int,
+    program: list[tuple],
+    initializer: InitializerKind,
+    data: st.DataObject,
 ) -> None:
-    made = (width, SparseOptimizer(kind=kind), Initializer(kind=initializer), 5)
+    chosen = data.draw(OPTIMIZERS.get(kind, st.just({})))
+    made = (width, SparseOptimizer(kind=kind, **chosen), Initializer(kind=initializer), 5)
     table, oracle = Table(*made, scalar=scalar), ReferenceTable(*made)
     rng = np.random.default_rng(0)
     last: Rows | None = None
