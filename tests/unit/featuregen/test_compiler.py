@@ -3,11 +3,15 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
-from featuregen.compiler import Input, Output, explain_difference
+import yaml
+
+from featuregen.compiler import Input, Output, Plan, explain_difference
+from featuregen.plan import Encoder, File
 from featuregen.schema import sample_schema
-from featuregen.spec import FieldType
+from featuregen.spec import FieldType, Op
 from tests.unit.featuregen.cases import plan_of
 
 SOURCES: dict[str, Any] = {
@@ -56,6 +60,13 @@ FEATURES: list[dict[str, Any]] = [
     },
 ]
 DIGEST = "ce6c8db6525bada40b9822fe93ea51f9e44e98711554bcaab8cf65975975cbf7"
+EVERY: dict[str, Any] = yaml.safe_load(Path(__file__).with_name("every_operator.yaml").read_text())
+EVERY_DIGEST = "8164822f78a6b45eb052a26e8baba890f82253e01aca3b6827545ed1b9ad38b5"
+
+
+def _every(**changes: Any) -> Plan:
+    spec = EVERY | changes
+    return plan_of(spec["sources"], spec["list"], files=spec["files"])
 
 
 def _changed(name: str, **fields: Any) -> list[dict[str, Any]]:
@@ -64,6 +75,8 @@ def _changed(name: str, **fields: Any) -> list[dict[str, Any]]:
 
 def test_the_digest_of_a_spec_is_the_same_on_every_machine_and_in_every_release_of_this_kernel_abi() -> None:
     assert plan_of(SOURCES, FEATURES).digest == DIGEST
+    assert {feature["op"] for feature in EVERY["list"]} == {op.value for op in Op}
+    assert _every().digest == EVERY_DIGEST
 
 
 def test_outputs_say_kind_size_table_and_side() -> None:
@@ -123,6 +136,69 @@ def test_inputs_are_the_columns_that_are_read_and_no_others() -> None:
     assert Input("behavior.clicks.ts", FieldType.INT, is_list=True) in plan.inputs
 
 
+def test_outputs_of_every_kind() -> None:
+    outputs = {output.name: output for output in _every().outputs}
+    assert outputs["prefs"] == Output("prefs", "prefs", "sparse", 0, 1000, "prefs", "user", 0, weighted=True)
+    assert outputs["taste"] == Output("taste", "taste", "dense", 2, 0, None, "user", 0)
+    assert outputs["taste_b"] == Output("taste_b", "taste_b", "sparse", 0, 3, "taste_b", "user", 0)
+    assert outputs["cate_too"] == Output("cate_too", "cate_too", "sparse", 0, 4, "cate", "item", 0)
+    assert outputs["seq__tags"] == Output("seq__tags", "seq", "sequence", 0, 100, "seq__tags", "user", 10, multi=True)
+    assert outputs["seq__price"] == Output("seq__price", "seq", "sequence", 0, 3, "seq__price", "user", 10)
+    assert outputs["seq__worth"] == Output("seq__worth", "seq", "sequence", 1, 0, None, "user", 10)
+    assert outputs["viewed__paths"] == Output("viewed__paths", "viewed", "sequence", 2, 0, None, "user", 5)
+    assert not {"spelling", "initial"} & outputs.keys(), "stubs have no output"
+
+
+def test_values_of_features_are_columns_that_come_after_those_that_they_read() -> None:
+    derived = {column.name: column for column in _every().columns if column.name.startswith("feature.")}
+    assert [(name, column.type.value, column.per_item) for name, column in derived.items()] == [
+        ("feature.price", "float", True),
+        ("feature.pref", "float", True),
+        ("feature.unseen", "list<string>", False),
+        ("feature.tokens", "list<int>", True),
+        ("feature.spelling", "string", True),
+        ("feature.characters", "list<string>", True),
+        ("feature.plain", "list<string>", True),
+        ("feature.place", "string", False),
+        ("feature.initial", "string", True),
+        ("feature.distance", "float", True),
+    ]
+    chain = [{"name": f"f{i}", "op": "str_slice", "in": [f"feature.f{i + 1}"], "start": 1} for i in range(900)]
+    chain += [{"name": "f900", "op": "str_slice", "in": ["item.cate"], "start": 1}]
+    stubs = [feature | {"stub": True} for feature in chain[1:]]
+    plan = plan_of(SOURCES, [chain[0] | {"encode": {"hashBuckets": 9}}, *stubs])
+    assert [d.column.name for d in plan.derivations] == [f"feature.f{i}" for i in range(900, -1, -1)]
+
+
+def test_the_value_of_an_id_is_the_column_that_it_reads() -> None:
+    again = {"name": "again", "op": "combo", "in": ["feature.cate", "user.age"], "encode": {"hashBuckets": 9}}
+    plan = plan_of(SOURCES, [*FEATURES, again])
+    assert plan.operations[-1].columns == ("item.cate", "user.age")
+    assert not plan.derivations
+
+
+def test_ids_of_vocabularies() -> None:
+    def encoder(encode: dict[str, Any], **more: Any) -> Encoder:
+        feature = {"name": "f", "op": "id", "in": ["item.cate"], "encode": encode} | more
+        made = plan_of(SOURCES, [feature]).operations[0].encoder
+        assert made is not None
+        return made
+
+    words = (("a", 2), ("b", 3))
+    assert encoder({"vocab": ["a", "b"]}) == Encoder("vocab", 4, "f", words, 1)
+    assert encoder({"vocab": ["a", "b"]}, default="b") == Encoder("vocab", 4, "f", words, 1)
+    assert encoder({"vocab": ["a", "b"]}, default="z") == Encoder("vocab", 4, "f", (("z", 0), *words), 1)
+    assert encoder({"vocab": ["a", "b"], "unknown": 5}) == Encoder("vocab", 6, "f", (("a", 0), ("b", 1)), 5)
+    assert encoder({"vocabDict": {"a": 0}}) == Encoder("vocab", 2, "f", (("a", 0),), 1)
+    assert encoder({"vocabDict": {"b": 3, "a": 2}}, default="b") == Encoder("vocab", 3, "f", (("b", 0), ("a", 2)), 1)
+    assert encoder({"vocabDict": {"b": 3, "a": 2}, "unknown": 0}, default="b") == Encoder("vocab", 4, "f", words, 0)
+    file = {"words": {"sha256": "0" * 64}}
+    feature = {"name": "f", "op": "id", "in": ["item.cate"]}
+    plan = plan_of(SOURCES, [feature | {"encode": {"vocabFile": "words", "unknown": 0, "vocabSize": 9}}], files=file)
+    assert plan.operations[0].encoder == Encoder("vocab", 9, "f", (), 0, File("words", "0" * 64))
+    assert plan.files == (File("words", "0" * 64),)
+
+
 def test_the_sample_schema_has_the_inputs_and_the_labels() -> None:
     schema = sample_schema(plan_of(SOURCES, FEATURES), ["click"])
     assert str(schema.field("user.prefs").type) == "map<string, double>"
@@ -137,6 +213,39 @@ def test_what_cannot_change_a_result_does_not_change_the_digest() -> None:
     assert plan_of(SOURCES, _changed("seq", actions=["buy", "click"])).digest == DIGEST
     assert plan_of(SOURCES, _changed("clk", windows=["60m", "24h"])).digest == DIGEST
     assert plan_of(SOURCES, _changed("pref", default=0)).digest == DIGEST
+    files = {name: ref | {"configMap": {"name": "feed", "key": name}} for name, ref in EVERY["files"].items()}
+    assert _every(files=files).digest == EVERY_DIGEST, "where a file comes from"
+    turned = [
+        feature | {name: dict(reversed(feature[name].items())) for name in ("valueMap", "encode") if name in feature}
+        for feature in EVERY["list"]
+    ]
+    assert _every(list=turned).digest == EVERY_DIGEST, "the order of a map's keys"
+
+
+def test_what_can_change_a_result_changes_the_digest() -> None:
+    digests = {EVERY_DIGEST}
+    for name, ref in EVERY["files"].items():
+        digests.add(_every(files=EVERY["files"] | {name: ref | {"sha256": "f" * 64}}).digest)
+    changes: dict[str, dict[str, Any]] = {
+        "city": {"prefix": "town_"},
+        "price_e": {"normalizer": {"kind": "expression", "expr": "sqrt(x) + 1"}},
+        "taste": {"defaults": [0.1, 0.5]},
+        "level": {"valueMap": {"en": 1, "de": 2.25}},
+        "name": {"show": ["pkey"]},
+        "shifted": {"fillMissing": False},
+        "cover": {"method": "proximity_min_dist"},
+        "spelling": {"steps": ["upper"]},
+        "plain": {"pattern": "[0-9]"},
+        "place": {"format": "{city}:{hour}"},
+        "initial": {"stop": 2},
+        "distance": {"parameters": {"encoding": "utf-8"}},
+        "last_price": {"agg": "max"},
+        "seq": {"padEmpty": False},
+    }
+    for name, change in changes.items():
+        changed = [feature | change if feature["name"] == name else feature for feature in EVERY["list"]]
+        digests.add(_every(list=changed).digest)
+    assert len(digests) == 1 + len(EVERY["files"]) + len(changes)
 
 
 def test_a_difference_between_plans_is_explained_feature_by_feature() -> None:
@@ -156,11 +265,15 @@ def test_a_difference_between_plans_is_explained_feature_by_feature() -> None:
     assert explain_difference(old.canonical, plan_of(SOURCES, FEATURES[::-1]).canonical) == [
         "features: their order changed"
     ]
+    initial = [feature | {"stop": 2} if feature["name"] == "initial" else feature for feature in EVERY["list"]]
+    assert explain_difference(_every().canonical, _every(list=initial).canonical) == [
+        """derived column 'initial': parameters [["stop", "1"]] -> [["stop", "2"]]"""
+    ]
 
 
 def test_a_canonical_plan_survives_json_so_that_it_can_be_stored_beside_a_checkpoint() -> None:
-    canonical = plan_of(SOURCES, FEATURES).canonical
-    assert json.loads(json.dumps(canonical)) == canonical
+    for canonical in (plan_of(SOURCES, FEATURES).canonical, _every().canonical):
+        assert json.loads(json.dumps(canonical)) == canonical
 
 
 def test_the_compiler_needs_neither_numpy_nor_pyarrow_nor_numba() -> None:
