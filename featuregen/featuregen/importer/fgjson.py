@@ -78,13 +78,13 @@ _REFUSED = {
     "normalizer_fn": "write it as normalizer: method=expression,expr=...",
     "sequence_feature_name": "write the feature into a sequence's `features`",
 }
-_TOP = ("features", "reserves", "embedding_dim", "label_fields", "model_type", "separator", "multi_val_sep")
+_TOP = ("features", "embedding_dim", "label_fields", "model_type", "separator", "multi_val_sep")
 _TOP_LEFT_OUT = (
     *("model_dir", "model_path", "num_steps", "edit_config_json", "train_input_path", "eval_input_path", "batch_size"),
-    "kv_separator",
+    *("reserves", "kv_separator"),
 )
-_GROUP = ("sequence_name", "sequence_length", "sequence_delim", "sequence_pk", "features", "default_value")
-_GROUP_LEFT_OUT = ("sequence_column", "attribute_delim", "sequence_table")
+_GROUP = ("sequence_name", "sequence_length", "sequence_delim", "sequence_pk", "features")
+_GROUP_LEFT_OUT = ("default_value", "sequence_column", "attribute_delim", "sequence_table")
 
 
 @dataclass(frozen=True)
@@ -191,7 +191,6 @@ class FgFile:
     embedding_dim: int | None = None
     labels: list[str] = field(default_factory=list)
     model_type: str = ""
-    reserves: list[str] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
     errors: list[FeatureError] = field(default_factory=list)
 
@@ -212,7 +211,6 @@ def read_fg(text: str, dialect: Dialect) -> FgFile:
         embedding_dim=_top(data, "embedding_dim", int),
         labels=_top(data, "label_fields", list) or [],
         model_type=_top(data, "model_type", str) or "",
-        reserves=_top(data, "reserves", list) or [],
         left_out=[key for key in data if key in _TOP_LEFT_OUT],
     )
     for key in data:

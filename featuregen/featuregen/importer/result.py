@@ -21,6 +21,7 @@ class Imported:
         spec: RecModel.spec.features.
         features: its list as it is written, each with its keys in a readable order.
         model: what surrounds the features.
+        paths: what fg.json calls the files of the spec.
         assumed: what no file said and what the spec therefore depends on, one line each.
         notes: what is otherwise than upstream, or was left out; one line each.
     """
@@ -28,12 +29,15 @@ class Imported:
     spec: FeatureSpec
     features: list[Native]
     model: Model
+    paths: dict[str, str] = field(default_factory=dict)
     assumed: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     def document(self, name: str) -> dict[str, Any]:
         """The RecModel as data; without a network it lacks `network` and `tasks`."""
         dumped = self.spec.model_dump(mode="json", by_alias=True, exclude_unset=True) | {"list": self.features}
+        for file, path in self.paths.items():  # pods read files from a ConfigMap, whose keys may have a dot
+            dumped["files"][file]["configMap"] = {"name": f"{name}-files", "key": last_name(path)}
         dumped["sources"] = {source: one for source, one in dumped["sources"].items() if one}
         spec: dict[str, Any] = {"features": dumped}
         if self.model.embeddings:
@@ -52,6 +56,11 @@ class Imported:
         if self.model.network is None:
             head += [f"# Features only: {self.model.why}.", "# Add network and tasks, then run kuberec validate on it."]
         return "\n".join([*head, *_block(_plain(self.document(name)), 0)]) + "\n"
+
+
+def last_name(path: str) -> str:
+    """The last name of a path, of any system."""
+    return path.replace("\\", "/").rpartition("/")[2]
 
 
 def _plain(value: Any) -> Any:

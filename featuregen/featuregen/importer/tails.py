@@ -31,6 +31,7 @@ class Translation:
         pipeline: features of pipeline.config by name; empty without one.
         read_file: content of a file that fg.json names; None if there is no such file.
         files: native `files` that were found necessary.
+        paths: what fg.json calls them.
         notes: what a person should know; printed, never silent.
     """
 
@@ -40,6 +41,7 @@ class Translation:
     pipeline: Mapping[str, PipelineFeature]
     read_file: Callable[[str], bytes | None]
     files: dict[str, Native] = field(default_factory=dict)
+    paths: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
     def file(self, f: FgFeature, path: str) -> tuple[str, bytes]:
@@ -47,15 +49,13 @@ class Translation:
         content = self.read_file(path)
         if content is None:
             raise f.error(f"there is no file '{path}'", "say with --files in which folder it is")
-        base = path.replace("\\", "/").rsplit("/", 1)[-1]
+        base = path.replace("\\", "/").rpartition("/")[2]
         name = "".join(c if c.isascii() and c.isalnum() else "_" for c in base)
         name = name if name[0].isalpha() else f"file_{name}"
         ref: Native = {"sha256": hashlib.sha256(content).hexdigest()}
         if self.files.setdefault(name, ref) != ref:
             raise f.error(f"two different files would be called '{name}'", "rename one of them")
-        if name != base:
-            note = f"file '{name}' is {base}: give it that name in the ConfigMap or folder"
-            self.notes += [note] if note not in self.notes else []
+        self.paths[name] = path
         return name, content
 
 

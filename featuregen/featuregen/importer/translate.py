@@ -85,8 +85,9 @@ def import_fg(
         raise ImportFailedError([error]) from error
     left_out = [*file.left_out, *(pipeline.left_out if pipeline else [])]
     notes = [*t.notes, *model.notes]
+    notes += [f"file '{name}' is {path}: put it into the ConfigMap of files" for name, path in t.paths.items()]
     notes += [f"left out, as it has no place in a RecModel: {', '.join(left_out)}"] if left_out else []
-    return Imported(spec, natives, model, _assumed(t, spec), notes)
+    return Imported(spec, natives, model, t.paths, _assumed(t, spec), notes)
 
 
 def _translate(

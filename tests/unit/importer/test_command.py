@@ -1,5 +1,7 @@
 """`kuberec import` prints the same RecModel for the same files, and that RecModel is valid as it stands."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -30,12 +32,12 @@ def test_a_file_is_printed_as_a_model_that_is_valid(arguments: tuple[str, ...], 
 
 def test_what_is_otherwise_than_upstream_is_said() -> None:
     assert _import(*SHOP_MODEL).stderr.splitlines() == [
-        "note: file 'brands_txt' is brands.txt: give it that name in the ConfigMap or folder",
-        "note: file 'words_json' is words.json: give it that name in the ConfigMap or folder",
         "note: the rows of several ids are added up, not averaged: langs",
         "note: the network has the layers [256, 128] everywhere, not as asked: final [64]",
-        "note: left out, as it has no place in a RecModel: deepfm.wide_embedding_dim, train_input_path, model_dir, "
-        "train_config, data_config, export_config",
+        "note: file 'brands_txt' is data/brands.txt: put it into the ConfigMap of files",
+        "note: file 'words_json' is words.json: put it into the ConfigMap of files",
+        "note: left out, as it has no place in a RecModel: reserves, deepfm.wide_embedding_dim, train_input_path, "
+        "model_dir, train_config, data_config, export_config",
     ]
 
 
@@ -79,6 +81,11 @@ def test_what_no_file_says_must_be_given(arguments: tuple[str, ...], says: str) 
     result = _import(*arguments)
     assert result.exit_code == 2
     assert says in " ".join(result.stderr.replace("│", " ").split())
+
+
+def test_the_importer_is_pure_python() -> None:
+    program = "import featuregen.importer, sys; sys.exit(len({'numpy', 'pyarrow', 'numba'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
