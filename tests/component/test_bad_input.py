@@ -116,3 +116,17 @@ def test_a_feature_that_names_a_missing_field_is_refused_by_name(training: Train
     assert outcome is not None
     assert outcome.reason == "InvalidFeature"
     assert "gender" in outcome.message
+
+
+def test_a_file_with_another_content_is_refused_for_good(training: Training, tmp_path: Path) -> None:
+    (tmp_path / "brands").write_text("b1\nb2\n")
+    features = training.documents["RecModel"]["spec"]["features"]
+    features["files"] = {"brands": {"sha256": "ab" * 32}}
+    brand = next(feature for feature in features["list"] if feature["name"] == "brand")
+    brand["encode"] = {"vocabFile": "brands", "unknown": 0, "vocabSize": 9}
+    training.start(env={"KUBEREC_FILES": str(tmp_path)})
+    assert training.wait() == 78
+    outcome = training.status().outcome
+    assert outcome is not None
+    assert outcome.reason == "InvalidFeature"
+    assert f"file 'brands': {tmp_path}/brands has sha256" in outcome.message

@@ -41,6 +41,7 @@ def run(
     checkpoint: Annotated[str | None, typer.Option(help="Instead of checkpoint.uri, e.g. file:///tmp/feed")] = None,
     stop_at_end: Annotated[bool, typer.Option("--stop-at-end", help="Stop at the present end of the topic")] = False,
     serve: Annotated[bool, typer.Option(help="Start the RecServing of the file too")] = True,
+    files: Annotated[Path | None, typer.Option(help="Folder of the files that features read, by name")] = None,
     folder: Annotated[Path, typer.Option(help="For status, input and logs")] = Path(".kuberec"),
 ) -> None:
     """Run the resources of a file on this machine: train, publish and serve, as on Kubernetes."""
@@ -48,12 +49,15 @@ def run(
     from kuberec_runtime.local.resources import Overrides
 
     overrides = Overrides(bootstrap_servers=kafka, redis_url=redis, checkpoint_uri=checkpoint, stop_at_end=stop_at_end)
-    raise typer.Exit(run_file(file, overrides, folder.resolve(), serve))
+    raise typer.Exit(run_file(file, overrides, folder.resolve(), serve, files))
 
 
 @app.command()
-def validate(file: Annotated[Path, typer.Option("--file", "-f", help="YAML with resources")]) -> None:
+def validate(
+    file: Annotated[Path, typer.Option("--file", "-f", help="YAML with resources")],
+    files: Annotated[Path | None, typer.Option(help="Check the files in this folder that features read, too")] = None,
+) -> None:
     """Check a file as the operator would: types, features, network; prints the plan's digest and outputs."""
     from kuberec_runtime.cli.run import validate_file
 
-    raise typer.Exit(validate_file(file))
+    raise typer.Exit(validate_file(file, files))

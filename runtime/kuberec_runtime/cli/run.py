@@ -1,5 +1,6 @@
 """`kuberec run`: a training and its serving on this machine, with a line of progress that a person can follow."""
 
+import os
 import signal
 import threading
 from pathlib import Path
@@ -9,7 +10,9 @@ from rich.console import Console
 from rich.table import Table
 
 from featuregen.compiler import compile_plan
+from featuregen.engine import Engine
 from featuregen.errors import FeatureError
+from featuregen.files import FOLDER_VARIABLE, read_files
 from kuberec_api.layout import NetworkError, build_layout
 from kuberec_api.training import RecTrainingStatus
 from kuberec_runtime.checkpoint import CheckpointError
@@ -19,33 +22,57 @@ from kuberec_runtime.local.supervisor import TrainingFailedError, TrainingProces
 LOOK_EVERY_S = 0.5
 
 
-def validate_file(path: Path) -> int:
-    """Prints what the file compiles to; returns 0, or 78 after printing what is wrong."""
+def validate_file(path: Path, files: Path | None = None) -> int:
+    """Prints what the file compiles to; returns 0, or 78 after printing what is wrong.
+
+    Args:
+        path: YAML with a RecModel.
+        files: folder of the files that features read; their content is checked if it is given.
+    """
     console = Console()
     try:
         spec = read_model(path).spec
         plan = compile_plan(spec.features)
         layout = build_layout(spec, plan)
+        if files is not None:
+            Engine(plan, files=files)
     except (ResourceFileError, FeatureError, NetworkError) as error:
-        Console(stderr=True).print(f"[red]error:[/red] {error}", highlight=False, markup=True)
-        return 78
+        return _refused(error)
     table = Table("output", "kind", "side", "table", "buckets", "dim")
     for output in plan.outputs:
         dim = str(layout.tables[output.table].dim) if output.table in layout.tables else str(output.width or "-")
         table.add_row(output.name, output.kind, output.side, output.table or "-", str(output.buckets or "-"), dim)
     console.print(table)
     console.print(f"plan {plan.digest[:8]}, {layout.dimension} columns, {len(layout.tables)} tables")
+    if plan.files and files is None:
+        named = ", ".join(file.name for file in plan.files)
+        console.print(f"files that were not looked at (give --files): {named}", markup=False)
     return 0
 
 
-def run_file(path: Path, overrides: Overrides, folder: Path, serve: bool) -> int:
-    """Runs until the training ends or a signal comes; returns the exit code."""
+def _refused(error: Exception) -> int:
+    Console(stderr=True).print(f"error: {error}", markup=False, highlight=False, soft_wrap=True)
+    return 78
+
+
+def run_file(path: Path, overrides: Overrides, folder: Path, serve: bool, files: Path | None = None) -> int:
+    """Runs until the training ends or a signal comes; returns the exit code.
+
+    Args:
+        path: YAML with a RecModel, a RecTraining and maybe a RecServing.
+        overrides: addresses and limits instead of the file's.
+        folder: for status, input and logs.
+        serve: starts the RecServing too.
+        files: folder of the files that features read; `$KUBEREC_FILES` or /etc/kuberec/files unless given.
+    """
     console = Console()
+    if files is not None:
+        os.environ[FOLDER_VARIABLE] = str(files.resolve())  # training and serving are children of this process
     try:
         resources = localize(read_resources(path), overrides)
-    except ResourceFileError as error:
-        Console(stderr=True).print(f"error: {error}", markup=False, highlight=False)
-        return 78
+        read_files(compile_plan(resources.model.spec.features))
+    except (ResourceFileError, FeatureError) as error:
+        return _refused(error)
     asked = threading.Event()
 
     def stop(_number: int, _frame: FrameType | None) -> None:

@@ -18,6 +18,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from featuregen.compiler import compile_plan
+from featuregen.files import read_files
 from kuberec_api.layout import build_layout
 from kuberec_api.model import RecModel
 from kuberec_api.serving import RecServing, ServedVersion
@@ -69,7 +70,9 @@ def build(args: dict[str, Any]) -> serve.Application:
     """
     parsed = ServeArgs.model_validate(args)
     spec = parsed.serving.spec
-    build_layout(parsed.model.spec, compile_plan(parsed.model.spec.features))
+    plan = compile_plan(parsed.model.spec.features)
+    build_layout(parsed.model.spec, plan)
+    read_files(plan)
     actor: dict[str, Any] = {"num_cpus": parsed.num_cpus}
     if spec.resources.gpus:
         actor["num_gpus"] = spec.resources.gpus

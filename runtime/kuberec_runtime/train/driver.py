@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from featuregen.files import read_files
 from featuregen.spec import duration_ms
 from kuberec_runtime.checkpoint import CorruptFile, Fenced, StoreError, open_store
 from kuberec_runtime.models.flat import WeightShapes
@@ -85,6 +86,7 @@ class Driver:
             Exception: whatever ends the attempt badly; `exitcode.classify` knows what it means.
         """
         logger.info("plan %s, %d columns", self._job.plan.digest[:8], self._job.layout.dimension)
+        read_files(self._job.plan)  # a wrong file ends the attempt here and for good, not in a worker
         store = self._patiently("StoreUnavailable", (StoreError,), lambda: open_store(self._spec.checkpoint.uri))
         ledger = self._ledger = Ledger(self._job, store)
         self._patiently("StoreUnavailable", (StoreError,), ledger.start)
