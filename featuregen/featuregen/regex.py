@@ -124,7 +124,7 @@ class _Parser:
             raise self._error(f"it repeats more than {MAX_REPEAT} times", f"repeat at most {MAX_REPEAT} times", start)
         if most is not None and most < least:
             raise self._error(f"'{sign}' has its ends the wrong way round", "write the smaller number first", start)
-        if width == 0 and sign != "?":
+        if width == 0:
             hint = "let what is repeated match at least one character: engines differ here"
             raise self._error("it repeats what may match nothing", hint, start)
         self._python.append(sign)
@@ -181,7 +181,7 @@ class _Parser:
 
     def _escape(self, start: int) -> int:
         sign = self._take()
-        if sign and sign in "bBA":
+        if sign and sign in "bA":
             self._python.append(f"\\{sign}")
             return 0
         if sign and sign in "0123456789":
@@ -203,7 +203,7 @@ class _Parser:
             return chr(int(self._take(2), 16))
         if sign and sign.isascii() and sign.isprintable() and not sign.isalnum():
             return sign
-        hint = r"escapes are \d \w \s \D \W \S \b \B \A \t \n \r \f \v \a \xFF and \ before a sign"
+        hint = r"escapes are \d \w \s \D \W \S \b \A \t \n \r \f \v \a \xFF and \ before a sign"
         raise self._error(f"'\\{sign}' is not supported", hint, start)
 
     def _class(self, start: int) -> int:
