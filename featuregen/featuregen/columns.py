@@ -1,69 +1,143 @@
-"""Arrow arrays to rows of the kernels' column table: addresses and offsets, and nothing is copied."""
+"""Arrow arrays as rows of the kernels' column table: addresses and offsets, and nothing is copied.
+
+A type is a `Shape`, which the plan's inputs decide once: elements, and perhaps another column below them, for the items
+of a map or for inner lists. Each level has a row of its own in the table.
+"""
+
+from collections.abc import Sequence
+from ctypes import c_int32
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from featuregen.layout import KIND_FLOAT, KIND_INT, KIND_TEXT
+from featuregen.layout import C_LIST, COLUMN_WIDTH, KIND_FLOAT, KIND_INT, KIND_TEXT
 from featuregen.plan import Input
 from featuregen.schema import arrow_type
 
-
-def element_count(array: pa.Array) -> int:
-    """Returns the number of elements of a list or map array's rows; of rows if it is plain."""
-    if not pa.types.is_nested(array.type):
-        return len(array)
-    if len(array) == 0:
-        return 0
-    offsets = np.frombuffer(array.buffers()[1], np.int32)
-    return int(offsets[array.offset + len(array)]) - int(offsets[array.offset])
+_ROW_BYTES = 8 * COLUMN_WIDTH
 
 
-def text_bytes(array: pa.Array, shape: tuple[str, int]) -> int:
-    """Returns an upper bound of the bytes of one row's texts."""
-    nesting, kind = shape
-    if kind != KIND_TEXT:
-        return 0
-    data = (array.values if nesting == "list" else array).buffers()[2]
-    return 0 if data is None else int(data.size)
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """How a type lies in memory.
+
+    Attributes:
+        nested: there is a list of elements for each row; else one element.
+        is_map: the elements are keys.
+        kind: of the elements: KIND_TEXT, KIND_INT or KIND_FLOAT.
+        below: the items of a map, or the inner lists of a list of lists.
+    """
+
+    nested: bool
+    is_map: bool
+    kind: int
+    below: "Shape | None" = None
+
+    @property
+    def levels(self) -> int:
+        """Number of rows in the column table."""
+        return 1 + (self.below.levels if self.below else 0)
+
+
+def shape_of(kind: pa.DataType) -> Shape:
+    """Returns the shape of an Arrow type that inputs may have."""
+    if pa.types.is_map(kind):
+        return Shape(True, True, KIND_TEXT, shape_of(kind.item_type))
+    if pa.types.is_list(kind):
+        inner = shape_of(kind.value_type)
+        return Shape(True, False, KIND_TEXT, inner) if inner.nested else Shape(True, False, inner.kind)
+    if pa.types.is_string(kind):
+        return Shape(False, False, KIND_TEXT)
+    return Shape(False, False, KIND_FLOAT if pa.types.is_floating(kind) else KIND_INT)
+
+
+class ColumnTable:
+    """The column table of a plan, and how large the arrays of a call are.
+
+    Attributes:
+        table: int64[rows, COLUMN_WIDTH].
+        index: name of a column to its number.
+        shapes: of each column.
+        addresses: of each column's row.
+        steps: of each column, in this call.
+        text_bytes: of each column, an upper bound of the bytes of the texts that one row joins, in this call.
+    """
+
+    def __init__(self, inputs: Sequence[Input]) -> None:
+        self.index = {column.name: number for number, column in enumerate(inputs)}
+        self.shapes = [shape_of(arrow_type(column)) for column in inputs]
+        self._rows = np.cumsum([0, *(shape.levels for shape in self.shapes)]).tolist()
+        self.table = np.zeros((self._rows[-1], COLUMN_WIDTH), np.int64)
+        base = int(self.table.ctypes.data)
+        self.addresses = [base + _ROW_BYTES * row for row in self._rows[:-1]]
+        self.steps: Sequence[int] = ()
+        self.text_bytes: list[int] = []
+        self._arrays: Sequence[pa.Array] = ()
+
+    def fill(self, arrays: Sequence[pa.Array], steps: Sequence[int]) -> None:
+        """Describes the arrays of a call, one for each column, and keeps them alive until the next."""
+        self._arrays, self.steps, self.text_bytes = arrays, steps, []
+        rows: list[tuple[int, ...]] = []
+        for array, step, shape, address in zip(arrays, steps, self.shapes, self.addresses, strict=True):
+            self.text_bytes.append(_describe(array, step, shape, address, rows))
+        self.table[:] = rows
+
+    def elements(self, column: int) -> int:
+        """Returns the number of elements of all rows; of rows if the column is plain."""
+        first, last = self._span(column, 0)
+        return last - first
+
+    def inner_elements(self, column: int) -> int:
+        """Returns the number of elements of all inner lists, or inner maps."""
+        first, last = self._span(column, 1)
+        return last - first
+
+    def _span(self, column: int, level: int) -> tuple[int, int]:
+        """First and last + 1 element of all rows at a level."""
+        first, last = (0, len(self._arrays[column])) if level == 0 else self._span(column, level - 1)
+        offsets = int(self.table[self._rows[column] + level, C_LIST])
+        if not offsets or first == last:
+            return first, last
+        return _int32(offsets + 4 * first), _int32(offsets + 4 * last)
+
+
+def _int32(address: int) -> int:
+    return c_int32.from_address(address).value
 
 
 def _address(buffer: pa.Buffer | None) -> int:
     return 0 if buffer is None or buffer.size == 0 else int(buffer.address)
 
 
-def shape_of(column: Input) -> tuple[str, int]:
-    """Returns ("plain" | "list" | "map", kind of the elements), which an input's type decides once."""
-    kind = arrow_type(column)
-    if pa.types.is_map(kind):
-        return "map", KIND_TEXT
-    nesting, value = ("list", kind.value_type) if pa.types.is_list(kind) else ("plain", kind)
-    if pa.types.is_string(value):
-        return nesting, KIND_TEXT
-    return nesting, KIND_FLOAT if pa.types.is_floating(value) else KIND_INT
-
-
-def describe(array: pa.Array, step: int, shape: tuple[str, int]) -> tuple[int, ...]:
-    """Returns an array's row of the column table; the array must stay alive while its addresses are used."""
-    nesting, kind = shape
+def _describe(array: pa.Array, step: int, shape: Shape, address: int, rows: list[tuple[int, ...]]) -> int:
+    """Appends the rows of an array, whose first has an address; returns the bytes of its texts."""
     buffers = array.buffers()
     valid, bit = _address(buffers[0]) if array.null_count else 0, array.offset
-    offsets = items = items_valid = items_bit = 0
-    values = array
-    if nesting != "plain":
-        offsets = _address(buffers[1]) + 4 * bit
-        values = array.values
-        if nesting == "map":
-            entries = values
-            values, numbers = entries.field(0), entries.field(1)
-            held = numbers.buffers()
-            items_bit = numbers.offset
-            items = _address(held[1]) + 8 * items_bit
-            items_valid = _address(held[0]) if numbers.null_count else 0
-        buffers = values.buffers()
-    child_bit = values.offset
-    child_valid = _address(buffers[0]) if values.null_count else 0
-    data, texts = _address(buffers[1]) + 8 * child_bit, 0
-    if kind == KIND_TEXT:
-        data, texts = _address(buffers[2]), _address(buffers[1]) + 4 * child_bit
+    elements: Any = array
+    below: Any = None
+    lists = 0
+    if shape.nested:
+        lists, elements = _address(buffers[1]) + 4 * bit, array.values
+        if shape.is_map:
+            elements, below = elements.field(0), elements.field(1)
+        elif shape.below is not None:
+            elements, below = None, elements
+        buffers = elements.buffers() if elements is not None else []
+    child_valid = child_bit = data = texts = size = 0
+    if elements is not None:
+        child_bit = elements.offset
+        child_valid = _address(buffers[0]) if elements.null_count else 0
+        if shape.kind == KIND_TEXT:
+            data, texts = _address(buffers[2]), _address(buffers[1]) + 4 * child_bit
+            size = buffers[2].size if buffers[2] is not None else 0
+        else:
+            data = _address(buffers[1]) + 8 * child_bit
+    child = address + _ROW_BYTES if below is not None else 0
     # The order of featuregen.layout: C_KIND, C_STEP, C_VALID, C_VALID_BIT, C_LIST, C_DATA, C_TEXT, C_CHILD_VALID, ...
-    return kind, step, valid, bit, offsets, data, texts, child_valid, child_bit, items, items_valid, items_bit
+    rows.append((shape.kind, step, valid, bit, lists, data, texts, child_valid, child_bit, child))
+    if below is not None:
+        assert shape.below is not None
+        size += _describe(below, 1, shape.below, child, rows)
+    return size

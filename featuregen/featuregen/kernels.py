@@ -1,7 +1,7 @@
-"""The one compiled program: runs a table of operations over a table of columns, without the GIL.
+"""The one compiled program: runs a table of operations, without the GIL.
 
-Its cache on disk is keyed by the sources of all kernel modules (`_STAMP`), because numba by itself watches only this
-file. A first use compiles for some seconds, later ones load in well under one.
+Its cache on disk is keyed by the sources of all kernel modules (`_stamp`), because numba by itself watches only this
+file. A first use compiles for some seconds, later ones load in about one.
 """
 
 import hashlib
@@ -10,22 +10,21 @@ from typing import Any
 
 import numba as nb
 
-from featuregen.kernels_events import run_select, run_sequence, run_window
-from featuregen.kernels_ids import combo_capacity, run_combo, run_id
-from featuregen.kernels_numbers import run_lookup, run_raw
-from featuregen.layout import O_KIND, OP_COMBO, OP_COUNT, OP_ID, OP_LOOKUP, OP_RAW, OP_SELECT, OP_SEQUENCE, OP_WINDOW
+from featuregen import layout
+from featuregen.kernels_combo import combo_capacity, run_combo
+from featuregen.kernels_dot import run_kv_dot
+from featuregen.kernels_events import run_select, run_window
+from featuregen.kernels_expression import run_expr
+from featuregen.kernels_index import run_index
+from featuregen.kernels_lookup import run_lookup
+from featuregen.kernels_match import run_match
+from featuregen.kernels_memory import get
+from featuregen.kernels_numbers import finish_numbers, run_combine, run_raw
+from featuregen.kernels_overlap import run_overlap
+from featuregen.kernels_sequence import run_sequence
+from featuregen.kernels_texts import run_id
 
-_SOURCES = (
-    "hash64",
-    "layout",
-    "kernels_memory",
-    "kernels_hash",
-    "kernels_columns",
-    "kernels_ids",
-    "kernels_numbers",
-    "kernels_events",
-    "kernels",
-)
+_SOURCES = ("hash64", "expression", "layout", *sorted(path.stem for path in Path(__file__).parent.glob("kernels*.py")))
 
 
 def _stamp() -> int:
@@ -36,29 +35,41 @@ def _stamp() -> int:
 
 
 def _program(stamp: int) -> Any:
-    def run(operations: Any, columns: Any) -> int:
-        result = nb.int64(0)
-        for index in range(operations.shape[0]):
-            operation = operations[index]
-            kind = operation[O_KIND]
-            if kind == OP_ID:
-                run_id(operation, columns)
-            elif kind == OP_RAW:
-                run_raw(operation, columns)
-            elif kind == OP_COMBO:
-                run_combo(operation, columns)
-            elif kind == OP_LOOKUP:
-                run_lookup(operation, columns)
-            elif kind == OP_SELECT:
-                run_select(operation, columns)
-            elif kind == OP_WINDOW:
-                run_window(operation, columns)
-            elif kind == OP_SEQUENCE:
-                run_sequence(operation, columns)
-            elif kind == OP_COUNT:
-                result = combo_capacity(operation, columns)
-            else:
-                result = nb.int64(stamp)
+    def run(operations: int, count: int) -> int:
+        result = nb.int64(stamp)
+        for index in range(count):
+            op = operations + 8 * layout.OPERATION_WIDTH * index
+            kind = get(op, layout.O_KIND)
+            if kind == layout.OP_ID:
+                run_id(op)
+            elif kind == layout.OP_COMBO:
+                run_combo(op)
+            elif kind == layout.OP_RAW:
+                run_raw(op)
+            elif kind == layout.OP_COMBINE:
+                run_combine(op)
+            elif kind == layout.OP_LOOKUP:
+                run_lookup(op)
+            elif kind == layout.OP_MATCH or kind == layout.OP_COUNT_MATCH:
+                result = run_match(op)
+            elif kind == layout.OP_EXPR:
+                run_expr(op)
+            elif kind == layout.OP_OVERLAP:
+                run_overlap(op)
+            elif kind == layout.OP_KV_DOT:
+                run_kv_dot(op)
+            elif kind == layout.OP_WINDOW:
+                run_window(op)
+            elif kind == layout.OP_SEQUENCE:
+                run_sequence(op)
+            elif kind == layout.OP_SELECT:
+                run_select(op)
+            elif kind == layout.OP_INDEX:
+                run_index(op)
+            elif kind == layout.OP_COUNT_COMBO:
+                result = combo_capacity(op)
+            if get(op, layout.O_FOUND) != 0:
+                finish_numbers(op)
         return result
 
     return run
@@ -67,7 +78,7 @@ def _program(stamp: int) -> Any:
 def _compile() -> Any:
     """Compiles for one signature now, so that no request ever pays for it; without a cache if no folder is writable."""
     program, options = _program(_stamp()), {"nogil": True, "boundscheck": False, "error_model": "numpy"}
-    signature = "int64(int64[:,::1], int64[:,::1])"
+    signature = "int64(int64, int64)"
     try:
         return nb.njit(signature, cache=True, **options)(program)
     except RuntimeError as error:
@@ -77,7 +88,8 @@ def _compile() -> Any:
 
 
 run_program = _compile()
-"""`run_program(operations int64[o, OPERATION_WIDTH], columns int64[c, COLUMN_WIDTH]) -> int64`: writes all outputs.
+"""`run_program(address, count) -> int64`: runs `count` rows of an operation table and writes all outputs.
 
-A single operation of kind OP_COUNT writes nothing and returns how many ids a combo may write.
+The result is meant for a single operation of kind OP_COUNT_COMBO or OP_COUNT_MATCH, which writes nothing: the number of
+ids, or numbers, that it may make.
 """

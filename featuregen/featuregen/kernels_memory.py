@@ -45,6 +45,27 @@ def _store(llvm: ir.Type, argument: types.Type) -> Any:
     return store
 
 
+@intrinsic
+def get(typing_context: Any, row: Any, field: Any) -> Any:
+    """The int64 at a field of a row of one of the tables of `featuregen.layout`."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        address = builder.add(arguments[0], builder.mul(arguments[1], ir.Constant(_LLVM[8], 8)))
+        return builder.load(builder.inttoptr(address, _LLVM[8].as_pointer()), typ=_LLVM[8])
+
+    return types.int64(types.int64, types.int64), generate
+
+
+@intrinsic
+def trailing_zeros(typing_context: Any, value: Any) -> Any:
+    """Position of the lowest bit that is set, of an int64 that is not 0."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 1))
+
+    return types.int64(types.int64), generate
+
+
 load_u8 = _load(_LLVM[1], types.uint64)
 load_u32 = _load(_LLVM[4], types.uint64)
 load_u64 = _load(_LLVM[8], types.uint64)
@@ -55,6 +76,7 @@ store_u8 = _store(_LLVM[1], types.int64)
 store_i32 = _store(_LLVM[4], types.int64)
 store_i64 = _store(_LLVM[8], types.int64)
 store_f32 = _store(ir.FloatType(), types.float32)
+store_f64 = _store(ir.DoubleType(), types.float64)
 
 jit = nb.njit(nogil=True, boundscheck=False, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
 """Inner kernels: callable from kernels only (half the compile time), and cached only as a part of the whole program."""

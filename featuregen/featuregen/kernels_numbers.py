@@ -1,71 +1,57 @@
-"""Kernels of raw and lookup: a number, rescaled, and perhaps put into a bucket. The oracle says what they mean."""
+"""The tail of all operators that make numbers, and the kernels of raw and combine. The oracle says what they mean.
+
+An operator writes float64 numbers, NaN where one is missing; the tail rescales them, puts the default in place of what
+is missing, and makes ids of buckets, ids of whole numbers, or float32 of them.
+"""
 
 import math
-from typing import Any
 
 import numba as nb
 import numpy as np
 
-from featuregen.kernels_columns import element_text, find_text, span
-from featuregen.kernels_hash import farm64
+from featuregen import layout
+from featuregen.kernels_columns import number_of, place, span, text_of
+from featuregen.kernels_expression import evaluate
+from featuregen.kernels_index import find, payload
 from featuregen.kernels_memory import (
-    equal_bytes,
-    is_valid,
+    get,
     jit,
     load_f64,
     load_i32,
     load_i64,
     store_f32,
+    store_f64,
     store_i32,
     store_i64,
-)
-from featuregen.layout import (
-    C_DATA,
-    C_ITEMS,
-    C_ITEMS_BIT,
-    C_ITEMS_VALID,
-    C_KIND,
-    C_STEP,
-    C_TEXT,
-    C_VALID,
-    C_VALID_BIT,
-    KIND_INT,
-    O_A,
-    O_B,
-    O_BOUND_COUNT,
-    O_BOUNDS,
-    O_COMBINER,
-    O_HAS_DEFAULT,
-    O_IDS,
-    O_NUMBERS,
-    O_OFFSETS,
-    O_RESCALE,
-    O_ROWS,
-    O_SCRATCH,
-    O_SLOT_CAPACITY,
-    O_SLOTS,
-    O_VALUES,
-    RESCALE_LOG10,
-    RESCALE_NONE,
-    RESCALE_ZSCORE,
 )
 
 
 @jit
-def _rescale(kind: int, a: float, b: float, x: float) -> float:
-    if kind == RESCALE_NONE:
-        return x
-    if kind == RESCALE_LOG10:
+def _rescale(op: int, x: float) -> float:
+    """A known number in the tail's scale."""
+    kind = get(op, layout.O_RESCALE)
+    if kind == layout.RESCALE_EXPRESSION:
+        program = get(op, layout.O_RESCALE_BY)
+        store_f64(load_i64(get(program, layout.X_SPANS)), x)
+        return evaluate(program, 0)
+    a, b = load_f64(get(op, layout.O_NUMBERS)), load_f64(get(op, layout.O_NUMBERS) + 8)
+    if kind == layout.RESCALE_LOG10:
         return math.log10(x) if x > a else b
-    if kind == RESCALE_ZSCORE:
+    if kind == layout.RESCALE_ZSCORE:
         return (x - a) / b
     return (x - a) / (b - a)
 
 
 @jit
-def _bucket(bounds: int, count: int, x: float) -> int:
-    """Number of boundaries <= x."""
-    low, high = 0, count
+def _number_id(op: int, x: float) -> int:
+    """The number of boundaries <= x, or x truncated to an id; -1 if x is missing or not an id."""
+    if x != x:
+        return -1
+    high = get(op, layout.O_BOUND_COUNT)
+    if high < 0:
+        whole = np.trunc(x)
+        return nb.int64(whole) if whole >= 0.0 and whole < float(get(op, layout.O_BUCKETS)) else -1
+    low, bounds = 0, get(op, layout.O_BOUNDS)
     while low < high:
         middle = (low + high) >> 1
         if load_f64(bounds + 8 * middle) <= x:
@@ -76,116 +62,118 @@ def _bucket(bounds: int, count: int, x: float) -> int:
 
 
 @jit
-def _write_bucket(bounds: int, count: int, ids: int, offsets: int, row: int, total: int, known: bool, x: float) -> int:
-    """Writes the bucket of a known number; returns the new number of ids."""
-    if known:
-        store_i64(ids + 8 * total, _bucket(bounds, count, x))
-        total += 1
-    store_i32(offsets + 4 * row + 4, total)
-    return total
+def _settle(op: int, first: int, last: int) -> None:
+    """Rescales the found numbers from `first` to `last` and replaces those that are missing by the defaults."""
+    found, width, defaults = get(op, layout.O_FOUND), get(op, layout.O_WIDTH), get(op, layout.O_DEFAULTS)
+    rescaled = get(op, layout.O_RESCALE) != layout.RESCALE_NONE
+    if not rescaled and defaults == 0:
+        return
+    at = 0
+    for number in range(first, last):
+        x = load_f64(found + 8 * number)
+        if rescaled and x == x:
+            x = _rescale(op, x)
+        if x != x and defaults != 0:
+            x = load_f64(defaults + 8 * at)
+        store_f64(found + 8 * number, x)
+        at = at + 1 if at + 1 < width else 0
 
 
 @jit
-def run_raw(op: Any, columns: Any) -> None:
-    """A number column: rescaled, or the default as it is; then a float32 or a bucket."""
-    column, total = columns[op[O_A]], 0
-    step, bitmap, bit, data = column[C_STEP], column[C_VALID], column[C_VALID_BIT], column[C_DATA]
-    whole = column[C_KIND] == KIND_INT
-    kind, a, b = op[O_RESCALE], load_f64(op[O_NUMBERS]), load_f64(op[O_NUMBERS] + 8)
-    default, has_default = load_f64(op[O_NUMBERS] + 16), op[O_HAS_DEFAULT] == 1
-    bounds, count, ids, offsets, values = op[O_BOUNDS], op[O_BOUND_COUNT], op[O_IDS], op[O_OFFSETS], op[O_VALUES]
-    if count >= 0:
-        store_i32(offsets, 0)
-    for row in range(op[O_ROWS]):
-        at, x = row * step, default
-        known = is_valid(bitmap, bit + at)
-        if known:
-            given = float(load_i64(data + 8 * at)) if whole else load_f64(data + 8 * at)
-            known = not math.isnan(given)
-            if known:
-                x = _rescale(kind, a, b, given)
-        if count < 0:
-            store_f32(values + 4 * row, np.float32(x))
-        else:
-            total = _write_bucket(bounds, count, ids, offsets, row, total, known or has_default, x)
+def _number_ids(op: int) -> None:
+    """Ids of the settled numbers of each row."""
+    rows, width, found = get(op, layout.O_ROWS), get(op, layout.O_WIDTH), get(op, layout.O_FOUND)
+    ids, offsets, ragged = get(op, layout.O_IDS), get(op, layout.O_OFFSETS), get(op, layout.O_FOUND_OFFSETS)
+    defaults, total, end = get(op, layout.O_DEFAULTS), 0, 0
+    store_i32(offsets, 0)
+    for row in range(rows):
+        start = end
+        end = width * load_i32(ragged + 4 * row + 4) if ragged != 0 else start + width
+        for number in range(start, end):
+            found_id = _number_id(op, load_f64(found + 8 * number))
+            if found_id < 0 and defaults != 0:
+                found_id = _number_id(op, load_f64(defaults + 8 * ((number - start) % width)))
+            if found_id >= 0:
+                store_i64(ids + 8 * total, found_id)
+                total += 1
+        store_i32(offsets + 4 * row + 4, total)
 
 
 @jit
-def _index_map(op: Any, column: Any, first: int, last: int) -> None:
-    """Builds the table of a map that all rows share; of equal keys the last one wins."""
-    mask = op[O_SLOT_CAPACITY] - 1
-    for slot in range(op[O_SLOT_CAPACITY]):
-        store_i32(op[O_SLOTS] + 4 * slot, 0)
-    for entry in range(first, last):
-        text, size = element_text(column, entry, op[O_SCRATCH])
-        at = nb.int64(farm64(text, size)) & mask
-        while True:
-            found = load_i32(op[O_SLOTS] + 4 * at) - 1
-            if found < 0:
-                break
-            other, other_size = element_text(column, found, op[O_SCRATCH])
-            if other_size == size and equal_bytes(other, text, size):
-                break
-            at = (at + 1) & mask
-        store_i32(op[O_SLOTS] + 4 * at, entry + 1)
+def finish_numbers(op: int) -> None:
+    """The tail: writes the output of the found numbers, `width` of them in a row or as many as their offsets say."""
+    rows, ragged = get(op, layout.O_ROWS), get(op, layout.O_FOUND_OFFSETS)
+    count = get(op, layout.O_WIDTH) * (load_i32(ragged + 4 * rows) if ragged != 0 else rows)
+    _settle(op, 0, count)
+    values = get(op, layout.O_VALUES)
+    if values == 0:
+        _number_ids(op)
+        return
+    found = get(op, layout.O_FOUND)
+    for number in range(count):
+        x = load_f64(found + 8 * number)
+        store_f32(values + 4 * number, np.float32(x if x == x else 0.0))
+    if ragged != 0:
+        for row in range(rows + 1):
+            store_i32(get(op, layout.O_OFFSETS) + 4 * row, load_i32(ragged + 4 * row))
 
 
 @jit
-def _find_entry(column: Any, first: int, last: int, text: int, size: int) -> int:
-    for entry in range(last - 1, first - 1, -1):
-        start = load_i32(column[C_TEXT] + 4 * entry)
-        if load_i32(column[C_TEXT] + 4 * entry + 4) - start == size:
-            if equal_bytes(column[C_DATA] + start, text, size):
-                return entry
-    return -1
+def combined(combiner: int, count: int, held: float, x: float) -> float:
+    """Combines x with `count` numbers that are combined already; `result_of` divides for the mean."""
+    if count == 0:
+        return x
+    if combiner == layout.COMBINE_MIN:
+        return x if x < held else held
+    if combiner == layout.COMBINE_MAX:
+        return x if x > held else held
+    return held + x
 
 
 @jit
-def run_lookup(op: Any, columns: Any) -> None:
-    """The numbers that a map has under the keys of another column, combined."""
-    table, keys, combiner, total = columns[op[O_A]], columns[op[O_B]], op[O_COMBINER], 0
-    low, high, default = load_f64(op[O_NUMBERS]), load_f64(op[O_NUMBERS] + 8), load_f64(op[O_NUMBERS] + 16)
-    first, last = span(table, 0)
-    indexed = table[C_STEP] == 0 and op[O_SLOT_CAPACITY] > 0
-    if indexed:
-        _index_map(op, table, first, last)
-    if op[O_BOUND_COUNT] >= 0:
-        store_i32(op[O_OFFSETS], 0)
-    for row in range(op[O_ROWS]):
-        if not indexed:
-            first, last = span(table, row)
-        key_first, key_last = span(keys, row)
-        count, x = 0, 0.0
-        for key in range(key_first, key_last):
-            text, size = element_text(keys, key, op[O_SCRATCH])
-            if size == 0:
-                continue
-            if indexed:
-                entry = find_text(op[O_SLOTS], op[O_SLOT_CAPACITY], table[C_TEXT], table[C_DATA], text, size)
+def result_of(combiner: int, count: int, held: float) -> float:
+    """What `count` combined numbers are, NaN if there are none."""
+    if count == 0:
+        return np.nan
+    if combiner == layout.COMBINE_COUNT:
+        return float(count)
+    return held / count if combiner == layout.COMBINE_MEAN else held
+
+
+@jit
+def run_raw(op: int) -> None:
+    """A number column, or a list that has exactly `width` numbers."""
+    column, found, width = get(op, layout.O_A), get(op, layout.O_FOUND), get(op, layout.O_WIDTH)
+    plain = get(column, layout.C_LIST) == 0
+    for row in range(get(op, layout.O_ROWS)):
+        if plain:
+            store_f64(found + 8 * row, number_of(column, place(column, row)))
+            continue
+        first, last = span(column, row)
+        for at in range(width):
+            x = number_of(column, first + at) if last - first == width else np.nan
+            store_f64(found + 8 * (row * width + at), x)
+
+
+@jit
+def run_combine(op: int) -> None:
+    """One number of all that a row has, or that its texts stand for."""
+    column, found, combiner = get(op, layout.O_A), get(op, layout.O_FOUND), get(op, layout.O_METHOD)
+    words = op + 8 * layout.O_WORDS
+    mapped = get(words, layout.I_SLOTS) != 0
+    for row in range(get(op, layout.O_ROWS)):
+        first, last = span(column, row)
+        count, held = 0, 0.0
+        for element in range(first, last):
+            x = np.nan
+            if mapped:
+                text, size = text_of(column, element, get(op, layout.O_SCRATCH))
+                number = find(words, text, size) if size > 0 else 0
+                if number > 0:
+                    x = load_f64(payload(words, number))
             else:
-                entry = _find_entry(table, first, last, text, size)
-            if entry < 0 or not is_valid(table[C_ITEMS_VALID], table[C_ITEMS_BIT] + entry):
-                continue
-            value = load_f64(table[C_ITEMS] + 8 * entry)
-            if math.isnan(value):
-                continue
-            if count == 0:
-                x = value
-            elif combiner <= 1:
-                x += value
-            elif combiner == 2:
-                x = value if value < x else x
-            elif combiner == 3:
-                x = value if value > x else x
-            count += 1
-        if combiner == 1 and count > 0:
-            x = x / count
-        elif combiner == 4:
-            x = float(count)
-        known = count > 0
-        x = _rescale(op[O_RESCALE], low, high, x) if known else default
-        if op[O_BOUND_COUNT] < 0:
-            store_f32(op[O_VALUES] + 4 * row, np.float32(x))
-        else:
-            known = known or op[O_HAS_DEFAULT] == 1
-            total = _write_bucket(op[O_BOUNDS], op[O_BOUND_COUNT], op[O_IDS], op[O_OFFSETS], row, total, known, x)
+                x = number_of(column, element)
+            if x == x:
+                held = combined(combiner, count, held, x)
+                count += 1
+        store_f64(found + 8 * row, result_of(combiner, count, held))
