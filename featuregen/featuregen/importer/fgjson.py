@@ -33,7 +33,7 @@ OPERATORS: dict[str, tuple[str, ...]] = {
     "id_feature": ("expression", "need_prefix", "force_prefix_name", "weighted", "kv_separator", *_TEXT),
     "raw_feature": ("expression", *_NUMBER),
     "combo_feature": ("expression", "need_prefix", *_TEXT),
-    "combine_feature": ("expression", "value_map", "num_buckets", *_NUMBER),
+    "combine_feature": ("expression", "value_map", "need_prefix", "num_buckets", *_NUMBER),
     "lookup_feature": (
         *("map", "key", "needDiscrete", "needKey", "needWeighting", "need_prefix"),
         *("kv_delimiter", "value_separator", *_TEXT, *_NUMBER),
@@ -46,7 +46,7 @@ OPERATORS: dict[str, tuple[str, ...]] = {
     "overlap_feature": ("query", "title", "method", "needDiscrete", *_NUMBER),
     "kv_dot_product": ("query", "document", "kv_delimiter", *_NUMBER),
     "bool_mask_feature": ("expression", *_TEXT),
-    "tokenize_feature": ("expression", "tokenizer_type", "output_type", *_TEXT),
+    "tokenize_feature": ("expression", "tokenizer_type", "output_type", "vocab_file"),
     "text_normalizer": (
         *("expression", "parameter", "remove_space", "max_length", "stop_char_file", "is_gbk_input", "is_gbk_output"),
         *_TEXT,
@@ -132,6 +132,13 @@ class FgFeature:
         if isinstance(value, bool) or value < 0:
             raise self.error(f"{key} is {json.dumps(value)}", f"write {key} as a whole number")
         return value
+
+    def several(self, default: bool) -> bool:
+        """Whether ids may be several: `value_dim` 0 or 1, no other number cuts them."""
+        dim = self.whole("value_dim", 0 if default else 1)
+        if dim > 1:
+            raise self.error(f"value_dim is {dim}", "write 0 for any number of ids, 1 for one")
+        return dim == 0
 
     def texts(self, key: str) -> list[str]:
         """A key that is a list of texts, or one text."""
@@ -259,6 +266,9 @@ def _feature(entry: object, index: int, dialect: Dialect, sequence: str, file: F
         if key in keys:
             file.left_out.append(f"{name}.{key}")
     is_sequence = plain != kind or keys.get("is_sequence") is True
+    stray = next((key for key in _SEQUENCE[1:] if key in keys), None)
+    if stray and not is_sequence and not sequence:
+        raise FeatureError(name, f"has {stray}, and is no sequence", f"write sequence_{plain}, or remove it")
     return FgFeature(name, plain, keys, is_sequence and not sequence)
 
 

@@ -36,7 +36,7 @@ def id_feature(t: Translation, f: FgFeature) -> Native:
     weighted = f.flag("weighted") or bool(f.text_or("kv_separator", "")) or bool(other and other.weighted)
     if weighted:
         types: tuple[T, ...] = (T.STRING_FLOAT_MAP,)
-    elif f.whole("value_dim", 0) == 1 or f.keys.get("is_multi") is False:
+    elif not f.several(f.flag("is_multi", True)):
         types = ONE_WHOLE if whole else ONE_TEXT
     else:
         types = MANY_WHOLE if whole else MANY_TEXTS
@@ -58,7 +58,7 @@ def combo_feature(t: Translation, f: FgFeature) -> Native:
     refuse_float_id(f)
     if f.has("num_buckets"):
         raise f.error("num_buckets: crossed texts are no numbers", "set hash_bucket_size")
-    types = ONE_TEXT if f.whole("value_dim", 0) == 1 else MANY_TEXTS
+    types = MANY_TEXTS if f.several(True) else ONE_TEXT
     refs = [t.fields.read(f.name, ref, types) for ref in f.texts("expression")]
     return {"op": "combo", "in": refs} | text_tail(t, f, f.flag("need_prefix", t.dialect.need_prefix))
 
@@ -147,21 +147,27 @@ def match_feature(t: Translation, f: FgFeature) -> Native:
         raise f.error(f"matchType '{kind}' is not supported", "known: hit, multihit")
     texts = discrete(t, f)
     native: Native = {"op": "match"}
+    single = texts and not f.several(True)
     types = (T.NESTED_STRING_MAP,) if texts else (T.NESTED_FLOAT_MAP,)
     native["map"] = t.fields.read(f.name, f.text("user"), types)
     for key, name in (("category", "pkey"), ("item", "skey")):
         if f.text(key) != WILDCARD:
-            native[name] = t.fields.read(f.name, f.text(key), MANY_TEXTS)
+            native[name] = t.fields.read(f.name, f.text(key), ONE_TEXT if single else MANY_TEXTS)
+        elif single:
+            raise f.error(f"value_dim is 1, and {key} ALL may match several", "set value_dim: 0")
         elif kind == "hit":
             where = "outer" if name == "pkey" else "inner"
             t.notes.append(
                 f"feature '{f.name}': {key} ALL matches every {where} key; upstream hit finds the key 'ALL' only"
             )
+    shown = next((key for key in ("show_category", "show_item") if f.flag(key)), None)
+    if shown is not None and not texts:
+        raise f.error(f"{shown}: true, and looks up numbers", "set needDiscrete: true to make texts")
     if not texts:
         several = len(native) < 4 or f.has("combiner")
         return native | (_combined(f) if several else {}) | number_tail(t, f)
-    shown = [("show_category", "pkey"), ("show_item", "skey")]
-    keys = [name for key, name in shown if f.flag(key, t.dialect.show_keys)]
+    pairs = [("show_category", "pkey"), ("show_item", "skey")]
+    keys = [name for key, name in pairs if f.flag(key, t.dialect.show_keys)]
     return native | ({"show": keys} if keys else {}) | text_tail(t, f, _match_prefix(t, f))
 
 

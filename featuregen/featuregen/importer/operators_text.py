@@ -8,7 +8,7 @@ import json
 import re
 
 from featuregen.importer.fgjson import FgFeature
-from featuregen.importer.fields import MANY_TEXTS, ONE_TEXT, T
+from featuregen.importer.fields import MANY_TEXTS, T
 from featuregen.importer.tails import Native, Translation, number_tail, refuse_float_id, text_tail
 
 _STEPS = {2: "upper", 4: "lower", 8: "half_width", 16: "simplified", 32: "filter", 512: "split_chars"}
@@ -27,6 +27,8 @@ def bool_mask(t: Translation, f: FgFeature) -> Native:
     refs = f.texts("expression")
     if len(refs) != 2:
         raise f.error(f"expression has {len(refs)} fields", "write the values, then the mask")
+    if not f.several(True):
+        raise f.error("value_dim is 1, and a mask may leave several", "set value_dim: 0")
     value = t.fields.read(f.name, refs[0], MANY_TEXTS)
     mask = t.fields.read(f.name, refs[1], (T.STRING_LIST, T.INT_LIST, T.STRING, T.INT))
     return {"op": "bool_mask", "in": [value, mask]} | text_tail(t, f)
@@ -108,7 +110,7 @@ def regex_replace(t: Translation, f: FgFeature) -> Native:
         raise f.error(
             f"replacement '{replacement}' may name a group", "its syntax differs: write it natively, with \\1"
         )
-    types = ONE_TEXT[:1] if f.whole("value_dim", 1) == 1 else (T.STRING_LIST, T.STRING)
+    types = (T.STRING_LIST, T.STRING) if f.several(False) else (T.STRING,)
     native: Native = {"op": "regex_replace", "in": [t.fields.read(f.name, f.texts("expression")[0], types)]}
     native["pattern"] = pattern
     native |= {"replacement": replacement} if replacement else {}

@@ -69,10 +69,10 @@ class _Place:
 
     def _id(self, f: FgFeature) -> Native:
         refuse_float_id(f)
-        if f.flag("need_prefix", self._t.dialect.need_prefix) or f.flag("weighted"):
-            option = "weighted" if f.flag("weighted") else "need_prefix"
+        if f.flag("need_prefix", self._t.dialect.need_prefix) or f.flag("weighted") or f.has("kv_separator"):
+            option = "need_prefix" if f.flag("need_prefix", self._t.dialect.need_prefix) else "weighted"
             raise f.error(f"{option} is true, which a sequence cannot have", f"set {option}: false")
-        many = f.whole("value_dim", 1) == 0
+        many = f.several(False)
         ref = self._read(f, f.text("expression"), (T.STRING_LIST,) if many else ONE_TEXT)
         return {"in": ref} | text_tail(self._t, f)
 
@@ -120,6 +120,10 @@ class _Place:
 
     def _read(self, f: FgFeature, expression: str, types: tuple[T, ...]) -> str:
         side, name = split_expression(f.name, expression)
+        if f.has("sequence_fields") and name not in f.texts("sequence_fields"):
+            raise f.error(
+                f"'{expression}' is not in sequence_fields", "add it, or move the feature out of the sequence"
+            )
         if side not in ("user", "item"):
             raise f.error(f"'{expression}' as a sequence", "a sequence reads the user's lists, or fields of the item")
         if self._behavior and side == "item":

@@ -62,12 +62,14 @@ class Translation:
 def text_tail(t: Translation, f: FgFeature, prefix: bool = False) -> Native:
     """Encoder, prefix and default of a feature that makes texts."""
     tail: Native = {}
+    stray = next((key for key in ("normalizer", "boundaries") if f.has(key)), None)
+    if stray is not None:
+        raise f.error(f"makes texts, and has {stray}", "remove it: only numbers have one")
     if f.flag("stub_type"):
-        given = [key for key in ENCODERS if f.has(key)]
-        if given:
-            raise f.error(
-                f"is a stub, and has {given[0]}", "remove it: other features read the value before its bucket"
-            )
+        given = next((key for key in ENCODERS if f.has(key)), "a prefix" if prefix else "")
+        if given or f.default():
+            hint = "remove it: other features read the value before its bucket, prefix and default"
+            raise f.error(f"is a stub, and has {given or 'default_value'}", hint)
         return {"stub": True}
     encode, default = encoder(t, f)
     if prefix and "identityBuckets" in encode:
@@ -188,6 +190,11 @@ def number_tail(t: Translation, f: FgFeature, dim: int = 1, missing: str = "0", 
     `missing` is the default where default_value is not given, `empty` where it is the empty text.
     """
     tail: Native = {"stub": True} if f.flag("stub_type") else {}
+    stray = next((key for key in ENCODERS if f.has(key) and f.kind != "combine_feature"), None)
+    if stray is not None:
+        raise f.error(f"is a number, and has {stray}", "put it into buckets by boundaries")
+    if f.flag("need_prefix") and f.kind == "combine_feature":
+        raise f.error("need_prefix: true of a number", "set need_prefix: false")
     if f.has("normalizer"):
         tail["normalizer"] = normalizer(t, f)
     limits = boundaries(f)

@@ -137,7 +137,7 @@ def _made(t: Translation, f: FgFeature, feature: str, native: Native) -> Made:
     own = f.whole("embedding_dim", 0) or None
     if other and other.dim and own and other.dim != own:
         t.notes.append(f"feature '{f.name}': embedding_dim {other.dim} of pipeline.config, not {own} of fg.json")
-    own_pooling = f.text_or("combiner", "") if f.kind in ("id_feature", "combo_feature") else ""
+    own_pooling = f.text_or("combiner", "") if "encode" in native and "combiner" not in native else ""
     return Made(
         f.name,
         feature,
