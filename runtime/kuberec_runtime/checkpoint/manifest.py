@@ -102,12 +102,19 @@ class WeightRef(ManifestModel):
     shape: tuple[int, ...]
 
 
+class RowOptimizerRef(ManifestModel):
+    """What the optimizer state of every row belongs to: the optimizer's kind, and the rate that it was learnt at."""
+
+    kind: str
+    learning_rate: float
+
+
 class Manifest(ManifestModel):
     """One committed epoch.
 
-    `tables`, `weights` and `interval_ms` (0: unknown) let a reader without the model name what the files hold and judge
-    how fresh a commit is; epochs that were written before they existed leave them empty. `note` says why an epoch was
-    committed by hand; a training's own epochs have none.
+    `tables`, `weights`, `row_optimizer` and `interval_ms` (0: unknown) let a reader without the model name what the
+    files hold and judge how fresh a commit is; epochs that were written before they existed leave them empty. `note`
+    says why an epoch was committed by hand; a training's own epochs have none.
     """
 
     format: Literal[1] = 1
@@ -125,6 +132,7 @@ class Manifest(ManifestModel):
     shards: int = 0
     tables: tuple[TableRef, ...] = ()
     weights: tuple[WeightRef, ...] = ()
+    row_optimizer: RowOptimizerRef | None = None
     interval_ms: int = 0
     libraries: dict[str, str] = Field(default_factory=dict)
     metrics: dict[str, float | None] = Field(default_factory=dict)

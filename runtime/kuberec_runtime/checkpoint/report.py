@@ -8,7 +8,7 @@ from rich.table import Table
 
 from kuberec_runtime.checkpoint.errors import CheckpointError, CorruptFile, ObjectMissing
 from kuberec_runtime.checkpoint.log import Committed, read_commits
-from kuberec_runtime.checkpoint.manifest import Manifest, read_manifest
+from kuberec_runtime.checkpoint.manifest import Manifest, RowOptimizerRef, read_manifest
 from kuberec_runtime.checkpoint.restore import find_restorable
 from kuberec_runtime.checkpoint.rows import read_verified
 from kuberec_runtime.checkpoint.store import Store
@@ -119,6 +119,7 @@ def manifest_tables(store: Store, entry: Entry) -> list[Table]:
         "created": manifest.created_at,
         **({"note": manifest.note} if manifest.note else {}),
         "plan digest": manifest.digest,
+        **({"row optimizer": _optimizer(manifest.row_optimizer)} if manifest.row_optimizer else {}),
         "samples": f"{manifest.samples:,}",
         "skipped records": sum(manifest.skipped_by_partition.values()),
         "shards": manifest.shards,
@@ -148,6 +149,10 @@ def manifest_tables(store: Store, entry: Entry) -> list[Table]:
         where = (str(offset.partition), str(offset.start), str(offset.next), str(offset.skip), end, applied)
         offsets.add_row(offset.topic, *where)
     return [head, files, offsets]
+
+
+def _optimizer(written: RowOptimizerRef) -> str:
+    return f"{written.kind}, learning rate {written.learning_rate:g}"
 
 
 def find_epoch(store: Store, epoch: int | None = None) -> Entry:

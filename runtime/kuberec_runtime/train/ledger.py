@@ -44,6 +44,7 @@ from kuberec_runtime.stream import PartitionStart, Position
 from kuberec_runtime.table.dense import DenseState
 from kuberec_runtime.train.job import Job
 from kuberec_runtime.train.reports import WorkerCut
+from kuberec_runtime.train.rowstate import check_row_state, reference
 from kuberec_runtime.train.shardhost import ShardEpoch
 
 F32 = NDArray[np.float32]
@@ -86,6 +87,7 @@ class Ledger:
         self._job, self._store = job, store
         self._log = CommitLog(store, job.attempt)
         self._broken_chain = False
+        self._row_optimizer = job.model.spec.embeddings.defaults.optimizer
         self._spec_hash = hashlib.sha256(job.training.spec.model_dump_json(by_alias=True).encode()).hexdigest()
         self._resumed_samples: dict[int, int] = {}
         self._resumed_skipped: dict[int, int] = {}
@@ -112,6 +114,7 @@ class Ledger:
 
         Raises:
             DigestMismatchError: it belongs to another feature plan.
+            OptimizerMismatchError: its rows hold another optimizer's state.
             NothingToRestore: there are commits, but none can be read.
         """
         plan = find_restorable(self._store, broken=broken)
@@ -119,6 +122,7 @@ class Ledger:
             return None
         self._broken_chain = bool(plan.skipped)
         self._check_digest(plan)
+        check_row_state(plan.manifest, self._row_optimizer)
         assert plan.manifest.dense is not None
         arrays, metadata = read_dense(self._store, plan.manifest.dense)
         windows = {k.removeprefix("window."): v for k, v in arrays.items() if k.startswith("window.")}
@@ -278,6 +282,7 @@ class Ledger:
                 for t in self._job.layout.tables.values()
             ),
             weights=tuple(WeightRef(name=name, shape=shape) for name, shape in self.weights),
+            row_optimizer=reference(self._row_optimizer),
             interval_ms=duration_ms(self._job.training.spec.checkpoint.interval),
             libraries=_libraries(),
             metrics=dict(metrics),

@@ -10,6 +10,7 @@ from kuberec_runtime.checkpoint import (
     LinkKind,
     Manifest,
     PartitionOffset,
+    RowOptimizerRef,
     extend,
     open_store,
     retain,
@@ -34,6 +35,7 @@ def commit(store, log, epoch, chain):
         samples_by_partition={2: 1000},
         published=f"1.{epoch}",
         metrics={"auc": 0.71},
+        row_optimizer=RowOptimizerRef(kind="FTRL", learning_rate=0.05),
     )
     log.commit(epoch, write_manifest(store, manifest))
     return manifest
@@ -81,6 +83,7 @@ def test_show_names_files_and_offsets(uri):
     assert result.exit_code == 0, result.output
     assert "data/2-1-ab02/rows-w8-s0.arrow" in result.output
     assert "1005" in result.output
+    assert "FTRL, learning rate 0.05" in result.output
     assert json.loads(invoke("show", uri, "--json").output)["offsets"][0]["next"] == 1005
 
 
