@@ -1,0 +1,176 @@
+"""The compiled program of the item cache: runs a table of steps, without the GIL.
+
+Like `featuregen.kernels` it has one signature and a cache on disk that is keyed by the sources of all its modules.
+"""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numba as nb
+
+from featuregen.items.kernels_cross import (
+    combo,
+    events,
+    lookup,
+    match,
+    measure_combo,
+    measure_map,
+    measure_words,
+    overlap,
+)
+from featuregen.items.kernels_records import (
+    copy,
+    link,
+    load,
+    load_code,
+    load_id,
+    load_ids,
+    load_listed,
+    load_number,
+    load_text,
+    load_texts,
+    measure,
+    measure_text,
+    measure_texts,
+    store,
+    store_id,
+    store_spans,
+)
+from featuregen.items.kernels_texts import encode, find, follow, rehash
+from featuregen.items.table import (
+    COMBO,
+    COPY,
+    ENCODE,
+    EVENTS,
+    FIND,
+    FOLLOW,
+    LINK,
+    LOAD,
+    LOAD_CODE,
+    LOAD_ID,
+    LOAD_IDS,
+    LOAD_LISTED,
+    LOAD_NUMBER,
+    LOAD_TEXT,
+    LOAD_TEXTS,
+    LOOKUP,
+    MATCH,
+    MEASURE,
+    MEASURE_COMBO,
+    MEASURE_MAP,
+    MEASURE_TEXT,
+    MEASURE_TEXTS,
+    MEASURE_WORDS,
+    OVERLAP,
+    REHASH,
+    STORE,
+    STORE_ID,
+    STORE_SPANS,
+    T_KIND,
+)
+
+_SOURCES = (
+    "../hash64",
+    "../kernels_memory",
+    "../kernels_hash",
+    "layout",
+    "table",
+    "kernels_arrow",
+    "kernels_texts",
+    "kernels_records",
+    "kernels_cross",
+    "kernels",
+)
+
+
+def _stamp() -> int:
+    digest = hashlib.sha256()
+    for name in _SOURCES:
+        digest.update(Path(__file__).with_name("table.py").parent.joinpath(f"{name}.py").read_bytes())
+    return int.from_bytes(digest.digest()[:4], "little")
+
+
+def _program(stamp: int) -> Any:
+    def run(steps: Any, dictionaries: Any, user: int) -> int:
+        for index in range(steps.shape[0]):
+            step = steps[index]
+            kind = step[T_KIND]
+            if kind == LOAD:
+                load(step)
+            elif kind == LOAD_ID:
+                load_id(step)
+            elif kind == LOAD_CODE:
+                load_code(step)
+            elif kind == COMBO:
+                combo(step, dictionaries, user)
+            elif kind == LOOKUP:
+                lookup(step, dictionaries, user)
+            elif kind == MATCH:
+                match(step, dictionaries, user)
+            elif kind == OVERLAP:
+                overlap(step, dictionaries, user)
+            elif kind == LOAD_LISTED:
+                load_listed(step)
+            elif kind == LOAD_IDS:
+                load_ids(step)
+            elif kind == LOAD_NUMBER:
+                load_number(step)
+            elif kind == EVENTS:
+                events(step, dictionaries, user)
+            elif kind == MEASURE:
+                measure(step)
+            elif kind == MEASURE_COMBO:
+                measure_combo(step, user)
+            elif kind == MEASURE_MAP:
+                measure_map(step, user)
+            elif kind == MEASURE_WORDS:
+                measure_words(step, user)
+            elif kind == FIND:
+                find(step, dictionaries)
+            elif kind == FOLLOW:
+                follow(step)
+            elif kind == COPY:
+                copy(step)
+            elif kind == MEASURE_TEXT:
+                measure_text(step, dictionaries)
+            elif kind == LOAD_TEXT:
+                load_text(step, dictionaries)
+            elif kind == MEASURE_TEXTS:
+                measure_texts(step, dictionaries)
+            elif kind == LOAD_TEXTS:
+                load_texts(step, dictionaries)
+            elif kind == ENCODE:
+                encode(step, dictionaries)
+            elif kind == REHASH:
+                rehash(step, dictionaries)
+            elif kind == STORE:
+                store(step)
+            elif kind == STORE_SPANS:
+                store_spans(step)
+            elif kind == STORE_ID:
+                store_id(step)
+            elif kind == LINK:
+                link(step)
+        return nb.int64(stamp)
+
+    return run
+
+
+def _compile() -> Any:
+    """Compiles for one signature now, so that no request ever pays for it; without a cache if no folder is writable."""
+    program, options = _program(_stamp()), {"nogil": True, "boundscheck": False, "error_model": "numpy"}
+    signature = "int64(int64[:,::1], int64[:,::1], int64)"
+    try:
+        return nb.njit(signature, cache=True, **options)(program)
+    except RuntimeError as error:
+        if "cannot cache" not in str(error):
+            raise
+        return nb.njit(signature, **options)(program)
+
+
+run_steps = _compile()
+"""`run_steps(steps int64[s, STEP_WIDTH], dictionaries int64[d, DICTIONARY_WIDTH], user) -> int64`.
+
+`user` is the address of an exported Arrow struct of one row, 0 if no step reads it.
+"""

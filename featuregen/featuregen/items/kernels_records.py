@@ -1,0 +1,273 @@
+"""Kernels over records: what was put is written to them, and what a request reads is loaded from a copy of its own."""
+
+from typing import Any
+
+import numba as nb
+
+from featuregen.items.layout import FLAGS, PREVIOUS
+from featuregen.items.table import (
+    D_ENDS,
+    D_TEXTS,
+    T_AT,
+    T_BIT,
+    T_BYTES,
+    T_CODES,
+    T_CURRENT,
+    T_DATA,
+    T_DEFAULT,
+    T_DICTIONARY,
+    T_DONE,
+    T_ELEMENT_VALID,
+    T_FIRST,
+    T_N,
+    T_OFFSETS,
+    T_OUT,
+    T_POOL,
+    T_RECORDS,
+    T_SIZE,
+    T_SOURCE,
+    T_STRIDE,
+    T_VALID,
+    T_WEIGHT_POOL,
+    T_WEIGHTS,
+    T_FLAG,
+)
+from featuregen.kernels_memory import (
+    copy_bytes,
+    is_valid,
+    jit,
+    load_i32,
+    load_i64,
+    load_u8,
+    load_u32,
+    store_i32,
+    store_i64,
+    store_u8,
+)
+
+
+@jit
+def _set_bit(bitmap: int, bit: int, value: bool) -> None:
+    place = bitmap + (bit >> 3)
+    mask = nb.int64(1) << (bit & 7)
+    held = nb.int64(load_u8(place))
+    store_u8(place, held | mask if value else held & ~mask)
+
+
+@jit
+def store(step: Any) -> None:
+    """Writes SIZE bytes (a multiple of 4) of each of N rows to records from FIRST on; sets the flag of a missing one."""
+    size, stride, valid, bit, flag = step[T_SIZE], step[T_STRIDE], step[T_VALID], step[T_BIT], step[T_FLAG]
+    for row in range(step[T_N]):
+        record = step[T_RECORDS] + (step[T_FIRST] + row) * stride
+        for part in range(0, size, 4):
+            store_i32(record + step[T_AT] + part, load_i32(step[T_SOURCE] + row * size + part))
+        if not is_valid(valid, bit + row):
+            store_i32(record + FLAGS, load_i32(record + FLAGS) | (nb.int64(1) << flag))
+
+
+@jit
+def store_spans(step: Any) -> None:
+    """Writes (first, length) of each list; SIZE is where the pool's new elements begin. A missing list has -1."""
+    offsets, valid, bit = step[T_OFFSETS], step[T_VALID], step[T_BIT]
+    begin = load_i32(offsets)
+    for row in range(step[T_N]):
+        place = step[T_RECORDS] + (step[T_FIRST] + row) * step[T_STRIDE] + step[T_AT]
+        first = load_i32(offsets + 4 * row)
+        length = load_i32(offsets + 4 * row + 4) - first if is_valid(valid, bit + row) else nb.int64(-1)
+        store_i32(place, step[T_SIZE] + first - begin)
+        store_i32(place + 4, length)
+
+
+@jit
+def store_id(step: Any) -> None:
+    """Writes the one id of each row, or -1, in SIZE bytes."""
+    for row in range(step[T_N]):
+        place = step[T_RECORDS] + (step[T_FIRST] + row) * step[T_STRIDE] + step[T_AT]
+        at = load_i32(step[T_OFFSETS] + 4 * row)
+        found = load_i64(step[T_SOURCE] + 8 * at) if load_i32(step[T_OFFSETS] + 4 * row + 4) > at else nb.int64(-1)
+        if step[T_SIZE] == 4:
+            store_i32(place, found)
+        else:
+            store_i64(place, found)
+
+
+@jit
+def link(step: Any) -> None:
+    """Makes the records from FIRST on those of their keys: the last thing that a put does."""
+    for row in range(step[T_N]):
+        slot = step[T_FIRST] + row
+        place = step[T_CURRENT] + 4 * load_i32(step[T_SOURCE] + 4 * row)
+        store_i32(step[T_RECORDS] + slot * step[T_STRIDE] + PREVIOUS, load_i32(place))
+        store_i32(place, slot)
+
+
+@jit
+def copy(step: Any) -> None:
+    """Copies the records of N slots, one after the other."""
+    records, stride = step[T_RECORDS], step[T_STRIDE]
+    touched = nb.int64(0)
+    for row in range(step[T_N]):  # loads that do not wait for each other
+        touched += load_i32(records + stride * load_i32(step[T_SOURCE] + 4 * row))
+    step[T_DONE] = touched
+    for row in range(step[T_N]):
+        copy_bytes(step[T_OUT] + stride * row, records + stride * load_i32(step[T_SOURCE] + 4 * row), stride)
+
+
+@jit
+def load(step: Any) -> None:
+    """Numbers of an output: SIZE bytes of each row."""
+    place, stride, size = step[T_RECORDS] + step[T_AT], step[T_STRIDE], step[T_SIZE]
+    if size == 4:
+        for row in range(step[T_N]):
+            store_i32(step[T_OUT] + 4 * row, load_i32(place + stride * row))
+        return
+    for row in range(step[T_N]):
+        for part in range(0, size, 4):
+            store_i32(step[T_OUT] + size * row + part, load_i32(place + stride * row + part))
+
+
+@jit
+def load_id(step: Any) -> None:
+    """Ids of an output that has one id, or none, in each row; DONE is their number."""
+    place, stride, out, offsets, total = step[T_RECORDS] + step[T_AT], step[T_STRIDE], step[T_OUT], step[T_OFFSETS], 0
+    wide = step[T_SIZE] == 8
+    store_i32(offsets, 0)
+    for row in range(step[T_N]):
+        found = load_i64(place + stride * row) if wide else load_i32(place + stride * row)
+        store_i64(out + 8 * total, found)
+        total += 1 if found >= 0 else 0
+        store_i32(offsets + 4 * row + 4, total)
+    step[T_DONE] = total
+
+
+@jit
+def load_code(step: Any) -> None:
+    """Codes of a text column: SIZE bytes each; a missing text, whose code is no more than 0, becomes DEFAULT."""
+    place, stride = step[T_RECORDS] + step[T_AT], step[T_STRIDE]
+    for row in range(step[T_N]):
+        code = load_i32(place + stride * row)
+        if step[T_SIZE] == 4:
+            store_i32(step[T_OUT] + 4 * row, code)
+        else:
+            store_i64(step[T_OUT] + 8 * row, code if code > 0 else step[T_DEFAULT])
+
+
+@jit
+def load_number(step: Any) -> None:
+    """Numbers of a column, eight bytes each, and which of them are not missing."""
+    place, flags, stride, flag = step[T_RECORDS] + step[T_AT], step[T_RECORDS] + FLAGS, step[T_STRIDE], step[T_FLAG]
+    for row in range(step[T_N]):
+        store_i64(step[T_OUT] + 8 * row, load_i64(place + stride * row))
+        _set_bit(step[T_VALID], row, (nb.int64(load_u32(flags + stride * row)) >> flag) & 1 == 0)
+
+
+@jit
+def measure(step: Any) -> None:
+    """DONE: number of elements of all spans, an empty one counted as one."""
+    place, stride, total = step[T_RECORDS] + step[T_AT] + 4, step[T_STRIDE], 0
+    for row in range(step[T_N]):
+        total += max(load_i32(place + stride * row), 1)
+    step[T_DONE] = total
+
+
+@jit
+def load_ids(step: Any) -> None:
+    """Ids, and weights if there are any, of an output that has several in a row; DONE is their number."""
+    place, stride, out, total = step[T_RECORDS] + step[T_AT], step[T_STRIDE], step[T_OUT], 0
+    weights, pool = step[T_WEIGHTS], step[T_POOL]
+    store_i32(step[T_OFFSETS], 0)
+    for row in range(step[T_N]):
+        first = nb.int64(load_u32(place + stride * row))
+        for element in range(first, first + load_i32(place + stride * row + 4)):
+            store_i64(out + 8 * total, load_i64(pool + 8 * element))
+            if weights != 0:
+                store_i32(weights + 4 * total, load_i32(step[T_WEIGHT_POOL] + 4 * element))
+            total += 1
+        store_i32(step[T_OFFSETS] + 4 * row + 4, total)
+    step[T_DONE] = total
+
+
+@jit
+def load_listed(step: Any) -> None:
+    """Ids of lists of texts: each code's id; DEFAULT (-1: nothing) for a row that has none. DONE is their number."""
+    place, stride, out, total = step[T_RECORDS] + step[T_AT], step[T_STRIDE], step[T_OUT], 0
+    pool, ids, default, offsets = step[T_POOL], step[T_SOURCE], step[T_DEFAULT], step[T_OFFSETS]
+    store_i32(offsets, 0)
+    for row in range(step[T_N]):
+        first, before = nb.int64(load_u32(place + stride * row)), total
+        for element in range(first, first + load_i32(place + stride * row + 4)):
+            code = load_i32(pool + 4 * element)
+            found = load_i64(ids + 8 * code) if code > 0 else nb.int64(-1)
+            store_i64(out + 8 * total, found)
+            total += 1 if found >= 0 else 0
+        if total == before and default >= 0:
+            store_i64(out + 8 * total, default)
+            total += 1
+        store_i32(offsets + 4 * row + 4, total)
+    step[T_DONE] = total
+
+
+@jit
+def _size(dictionary: Any, code: int) -> int:
+    if code <= 0:
+        return 0
+    return load_i64(dictionary[D_ENDS] + 8 * code + 8) - load_i64(dictionary[D_ENDS] + 8 * code)
+
+
+@jit
+def measure_text(step: Any, dictionaries: Any) -> None:
+    """DONE: bytes of N texts."""
+    dictionary, total = dictionaries[step[T_DICTIONARY]], 0
+    for row in range(step[T_N]):
+        total += _size(dictionary, load_i32(step[T_CODES] + 4 * row))
+    step[T_DONE] = total
+
+
+@jit
+def _write_text(dictionary: Any, code: int, texts: int, data: int, valid: int, element: int) -> None:
+    begin, size = load_i32(texts + 4 * element), _size(dictionary, code)
+    if size > 0:
+        copy_bytes(data + begin, dictionary[D_TEXTS] + load_i64(dictionary[D_ENDS] + 8 * code), size)
+    store_i32(texts + 4 * element + 4, begin + size)
+    _set_bit(valid, element, code >= 0)
+
+
+@jit
+def load_text(step: Any, dictionaries: Any) -> None:
+    """Texts of N codes as an Arrow array."""
+    dictionary = dictionaries[step[T_DICTIONARY]]
+    store_i32(step[T_OFFSETS], 0)
+    for row in range(step[T_N]):
+        code = load_i32(step[T_CODES] + 4 * row)
+        _write_text(dictionary, code, step[T_OFFSETS], step[T_OUT], step[T_VALID], row)
+
+
+@jit
+def measure_texts(step: Any, dictionaries: Any) -> None:
+    """DONE: number of elements of all lists; BYTES: bytes of their texts."""
+    dictionary, place, elements, size = dictionaries[step[T_DICTIONARY]], step[T_RECORDS] + step[T_AT], 0, 0
+    for row in range(step[T_N]):
+        first, length = nb.int64(load_u32(place + step[T_STRIDE] * row)), load_i32(place + step[T_STRIDE] * row + 4)
+        elements += max(length, 0)
+        for element in range(first, first + length):
+            size += _size(dictionary, load_i32(step[T_POOL] + 4 * element))
+    step[T_DONE], step[T_BYTES] = elements, size
+
+
+@jit
+def load_texts(step: Any, dictionaries: Any) -> None:
+    """Lists of texts as Arrow arrays: OFFSETS and VALID of the lists, DATA, OUT and ELEMENT_VALID of their elements."""
+    dictionary, place, total = dictionaries[step[T_DICTIONARY]], step[T_RECORDS] + step[T_AT], 0
+    store_i32(step[T_OFFSETS], 0)
+    store_i32(step[T_DATA], 0)
+    for row in range(step[T_N]):
+        first, length = nb.int64(load_u32(place + step[T_STRIDE] * row)), load_i32(place + step[T_STRIDE] * row + 4)
+        for element in range(first, first + length):
+            code = load_i32(step[T_POOL] + 4 * element)
+            _write_text(dictionary, code, step[T_DATA], step[T_OUT], step[T_ELEMENT_VALID], total)
+            total += 1
+        _set_bit(step[T_VALID], row, length >= 0)
+        store_i32(step[T_OFFSETS] + 4 * row + 4, total)
+
+

@@ -1,0 +1,184 @@
+"""Kernels over dictionaries of texts: a text to its code, new texts appended, many keys found at once."""
+
+from typing import Any
+
+import numba as nb
+import numpy as np
+
+from featuregen.items.table import (
+    D_COUNT,
+    D_ENDS,
+    D_LIMIT,
+    D_MASK,
+    D_SLOTS,
+    D_TEXTS,
+    T_BIT,
+    T_CURRENT,
+    T_DATA,
+    T_DICTIONARY,
+    T_DONE,
+    T_FIRST,
+    T_N,
+    T_OUT,
+    T_RECORDS,
+    T_SCRATCH,
+    T_SIZE,
+    T_SOURCE,
+    T_STRIDE,
+    T_TEXTS,
+    T_VALID,
+)
+from featuregen.kernels_hash import farm64
+from featuregen.kernels_memory import (
+    copy_bytes,
+    equal_bytes,
+    is_valid,
+    jit,
+    load_i32,
+    load_i64,
+    load_u32,
+    store_i32,
+    store_i64,
+)
+
+U = np.uint64
+_HALF = U(32)
+_LOW = U(0xFFFFFFFF)
+
+
+@jit
+def _place(hash_: Any, mask: int) -> int:
+    """First slot of a hash. Its upper half decides, which the slots hold, so that they can be moved without texts."""
+    return nb.int64(hash_ >> _HALF) & mask
+
+
+@jit
+def _is_text(dictionary: Any, code: int, text: int, size: int) -> bool:
+    start = load_i64(dictionary[D_ENDS] + 8 * code)
+    if load_i64(dictionary[D_ENDS] + 8 * code + 8) - start != size:
+        return False
+    return equal_bytes(dictionary[D_TEXTS] + start, text, size)
+
+
+@jit
+def code_of(dictionary: Any, text: int, size: int, hash_: Any) -> int:
+    """Code of a text, -1 if there is none. Codes that a writer adds meanwhile are not seen."""
+    slots, mask, count = dictionary[D_SLOTS], dictionary[D_MASK], dictionary[D_COUNT]
+    at = _place(hash_, mask)
+    while True:
+        slot = U(load_i64(slots + 8 * at))
+        if slot == U(0):
+            return -1
+        code = nb.int64(slot & _LOW) - 1
+        if slot >> _HALF == hash_ >> _HALF and code < count and _is_text(dictionary, code, text, size):
+            return code
+        at = (at + 1) & mask
+
+
+@jit
+def text_code(dictionary: Any, text: int, size: int) -> int:
+    """Code of a text, -1 if there is none, 0 if it is empty."""
+    if size == 0:
+        return 0
+    return code_of(dictionary, text, size, farm64(text, size))
+
+
+@jit
+def _append(dictionary: Any, text: int, size: int, hash_: Any) -> int:
+    """Adds a text that is not there. The slot is written last: it makes the text visible to `code_of`."""
+    code = dictionary[D_COUNT]
+    start = load_i64(dictionary[D_ENDS] + 8 * code)
+    copy_bytes(dictionary[D_TEXTS] + start, text, size)
+    store_i64(dictionary[D_ENDS] + 8 * code + 8, start + size)
+    dictionary[D_COUNT] = code + 1
+    at = _place(hash_, dictionary[D_MASK])
+    while load_i64(dictionary[D_SLOTS] + 8 * at) != 0:
+        at = (at + 1) & dictionary[D_MASK]
+    store_i64(dictionary[D_SLOTS] + 8 * at, nb.int64((hash_ >> _HALF) << _HALF) | (code + 1))
+    return code
+
+
+@jit
+def encode(step: Any, dictionaries: Any) -> None:
+    """Writes the code of each text from FIRST on, -1 of a null; DONE says where it stopped because a table is full."""
+    dictionary = dictionaries[step[T_DICTIONARY]]
+    texts, data, valid, bit, out = step[T_TEXTS], step[T_DATA], step[T_VALID], step[T_BIT], step[T_OUT]
+    for element in range(step[T_FIRST], step[T_N]):
+        if not is_valid(valid, bit + element):
+            store_i32(out + 4 * element, -1)
+            continue
+        start = load_i32(texts + 4 * element)
+        size = load_i32(texts + 4 * element + 4) - start
+        code = nb.int64(0)
+        if size > 0:
+            hash_ = farm64(data + start, size)
+            code = code_of(dictionary, data + start, size, hash_)
+            if code < 0:
+                if dictionary[D_COUNT] >= dictionary[D_LIMIT]:
+                    step[T_DONE] = element
+                    return
+                code = _append(dictionary, data + start, size, hash_)
+        store_i32(out + 4 * element, code)
+    step[T_DONE] = step[T_N]
+
+
+@jit
+def rehash(step: Any, dictionaries: Any) -> None:
+    """Moves the N slots of an old table to the dictionary's new one."""
+    dictionary = dictionaries[step[T_DICTIONARY]]
+    slots, mask = dictionary[D_SLOTS], dictionary[D_MASK]
+    for old in range(step[T_N]):
+        slot = load_i64(step[T_SOURCE] + 8 * old)
+        if slot != 0:
+            at = _place(U(slot), mask)
+            while load_i64(slots + 8 * at) != 0:
+                at = (at + 1) & mask
+            store_i64(slots + 8 * at, slot)
+
+
+@jit
+def find(step: Any, dictionaries: Any) -> None:
+    """Writes the code of each key, -1 if it is unknown.
+
+    In passes over all keys, each with loads that do not wait for each other: memory answers many at once.
+    """
+    dictionary = dictionaries[step[T_DICTIONARY]]
+    slots, mask, ends, count = dictionary[D_SLOTS], dictionary[D_MASK], dictionary[D_ENDS], dictionary[D_COUNT]
+    texts, data, valid, bit = step[T_TEXTS], step[T_DATA], step[T_VALID], step[T_BIT]
+    out, n, hashes = step[T_OUT], step[T_N], step[T_SCRATCH]
+    for element in range(n):
+        start = load_i32(texts + 4 * element)
+        store_i64(hashes + 8 * element, nb.int64(farm64(data + start, load_i32(texts + 4 * element + 4) - start)))
+    for element in range(n):
+        at = _place(U(load_i64(hashes + 8 * element)), mask)
+        store_i32(out + 4 * element, nb.int64(load_u32(slots + 8 * at)) - 1)
+    touched = nb.int64(0)
+    for element in range(n):
+        code = load_i32(out + 4 * element)
+        if 0 <= code < count:
+            touched += load_i64(ends + 8 * code)
+    step[T_DONE] = touched  # so that the loads are not optimised away
+    for element in range(n):
+        code = load_i32(out + 4 * element)
+        start = load_i32(texts + 4 * element)
+        size = load_i32(texts + 4 * element + 4) - start
+        if not is_valid(valid, bit + element) or size == 0:
+            store_i32(out + 4 * element, -1)
+        elif code < 0 or code >= count or not _is_text(dictionary, code, data + start, size):
+            hash_ = U(load_i64(hashes + 8 * element))
+            store_i32(out + 4 * element, -1 if code < 0 else code_of(dictionary, data + start, size, hash_))
+
+
+@jit
+def follow(step: Any) -> None:
+    """Writes the slot of the record of each key's code, 0 if there is none.
+
+    A record that was written after this reader's view began, in slot SIZE or behind, leads to the one before it.
+    """
+    current, records, stride, count = step[T_CURRENT], step[T_RECORDS], step[T_STRIDE], step[T_SIZE]
+    for row in range(step[T_N]):
+        code = load_i32(step[T_SOURCE] + 4 * row)
+        slot = load_i32(current + 4 * code) if code >= 0 else nb.int64(0)
+        while slot >= count:
+            slot = load_i32(records + stride * slot)
+        store_i32(step[T_OUT] + 4 * row, slot)

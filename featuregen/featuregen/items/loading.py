@@ -1,0 +1,181 @@
+"""Items out of the cache: some records copied at one moment, and their columns as Arrow arrays again."""
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from featuregen.items.arrowstore import take
+from featuregen.items.kernels import run_steps
+from featuregen.items.layout import Field, Result
+from featuregen.items.store import KEYS, View
+from featuregen.items.table import (
+    COPY,
+    FIND,
+    FOLLOW,
+    LOAD,
+    LOAD_ID,
+    LOAD_IDS,
+    LOAD_NUMBER,
+    LOAD_TEXT,
+    LOAD_TEXTS,
+    MEASURE,
+    MEASURE_TEXT,
+    MEASURE_TEXTS,
+    STEP_WIDTH,
+    T_AT,
+    T_BIT,
+    T_BYTES,
+    T_CODES,
+    T_CURRENT,
+    T_DATA,
+    T_DICTIONARY,
+    T_DONE,
+    T_ELEMENT_VALID,
+    T_FLAG,
+    T_KIND,
+    T_N,
+    T_OFFSETS,
+    T_OUT,
+    T_POOL,
+    T_RECORDS,
+    T_SCRATCH,
+    T_SIZE,
+    T_SOURCE,
+    T_STRIDE,
+    T_TEXTS,
+    T_VALID,
+    T_WEIGHT_POOL,
+    T_WEIGHTS,
+)
+from featuregen.results import Column
+from featuregen.schema import arrow_type
+from featuregen.sources import FieldType
+
+
+def find(view: View, keys: pa.StringArray) -> Any:
+    """Returns int32[n], the code of each key; -1 if the cache does not know it."""
+    codes, hashes = np.empty(len(keys), np.int32), np.empty(len(keys), np.int64)
+    step = _step(FIND, len(keys))
+    row = step[0]
+    valid, offsets, data = keys.buffers()
+    row[T_TEXTS] = offsets.address + 4 * keys.offset if offsets else 0
+    row[T_DATA] = data.address if data and data.size else 0
+    row[T_VALID], row[T_BIT] = valid.address if valid and keys.null_count else 0, keys.offset
+    row[T_DICTIONARY], row[T_OUT], row[T_SCRATCH] = KEYS, codes.ctypes.data, hashes.ctypes.data
+    run_steps(step, view.dictionaries, 0)
+    return codes
+
+
+class Records:
+    """The records of some items: a copy, so that all columns of an item are of one version.
+
+    Args:
+        view: what the reader sees.
+        codes: int32[n], codes of keys; a record of -1, and of an item that was deleted, is that of no item.
+    """
+
+    def __init__(self, view: View, codes: Any) -> None:
+        store = view.store
+        self._view, self._codes, self._rows = view, codes, len(codes)
+        self._size = store.layout.size
+        self._slots = np.empty(len(codes), np.int32)
+        self._copy = np.empty(len(codes) * self._size, np.uint8)
+        steps = _step(FOLLOW, len(codes), 2)
+        steps[:, T_RECORDS], steps[:, T_STRIDE] = store.records.address, self._size
+        steps[0, T_CURRENT], steps[0, T_SIZE] = store.current.address, view.slots
+        steps[0, T_SOURCE], steps[0, T_OUT] = codes.ctypes.data, self._slots.ctypes.data
+        steps[1, T_KIND] = COPY
+        steps[1, T_SOURCE], steps[1, T_OUT] = self._slots.ctypes.data, self._copy.ctypes.data
+        run_steps(steps, view.dictionaries, 0)
+
+    def keys(self) -> pa.StringArray:
+        """Returns the items' keys; of an item that is not there a null."""
+        return self._texts(KEYS, np.where(self._slots > 0, self._codes, -1).astype(np.int32))
+
+    def array(self, field: Field) -> pa.Array:
+        """Returns a stored column."""
+        if field.kind == "arrow":
+            return take(self._view.chunks, field.column.name, self._slots)
+        if field.kind == "number":
+            return self._numbers(field)
+        if field.kind == "texts":
+            return self._lists(field)
+        if field.kind == "key":
+            return self.keys()
+        return self._texts(self._view.store.numbers[field.column.name], self._words(field.at))
+
+    def column(self, result: Result) -> Column:
+        """Returns a stored output."""
+        width = result.operation.output.width
+        if result.kind == "dense":
+            values = np.empty((self._rows, width), np.float32)
+            self._run(self._of_record(LOAD, result.at), {T_SIZE: 4 * width, T_OUT: values.ctypes.data})
+            return Column(self._rows, values=values)
+        offsets = np.empty(self._rows + 1, np.int32)
+        fields = {T_OFFSETS: offsets.ctypes.data, T_SIZE: result.size}
+        if result.kind == "id":
+            ids = np.empty(self._rows, np.int64)
+            total = self._run(self._of_record(LOAD_ID, result.at), fields | {T_OUT: ids.ctypes.data})
+            return Column(self._rows, ids[:total], offsets)
+        name, store = result.operation.output.name, self._view.store
+        ids = np.empty(self._run(self._of_record(MEASURE, result.at), {}), np.int64)
+        fields |= {T_OUT: ids.ctypes.data, T_POOL: store.id_pools[name].address}
+        weights = None
+        if name in store.weight_pools:
+            weights = np.empty(len(ids), np.float32)
+            fields |= {T_WEIGHTS: weights.ctypes.data, T_WEIGHT_POOL: store.weight_pools[name].address}
+        total = self._run(self._of_record(LOAD_IDS, result.at), fields)
+        return Column(self._rows, ids[:total], offsets, weights=None if weights is None else weights[:total])
+
+    def _words(self, at: int) -> Any:
+        return self._copy.reshape(self._rows, self._size)[:, at : at + 4].copy().view(np.int32)[:, 0]
+
+    def _numbers(self, field: Field) -> pa.Array:
+        values, valid = np.empty(self._rows, np.int64), np.zeros(self._rows // 8 + 1, np.uint8)
+        fields = {T_OUT: values.ctypes.data, T_VALID: valid.ctypes.data, T_FLAG: field.flag}
+        self._run(self._of_record(LOAD_NUMBER, field.at), fields)
+        kind = pa.int64() if field.column.type is FieldType.INT else pa.float64()
+        return pa.Array.from_buffers(kind, self._rows, [pa.py_buffer(valid), pa.py_buffer(values)])
+
+    def _texts(self, number: int, codes: Any) -> pa.Array:
+        step = _step(MEASURE_TEXT, len(codes))
+        fields = {T_CODES: codes.ctypes.data, T_DICTIONARY: number}
+        data = np.empty(self._run(step, fields), np.uint8)
+        offsets, valid = np.empty(len(codes) + 1, np.int32), np.zeros(len(codes) // 8 + 1, np.uint8)
+        step[0, T_KIND] = LOAD_TEXT
+        fields = {T_OFFSETS: offsets.ctypes.data, T_OUT: data.ctypes.data, T_VALID: valid.ctypes.data}
+        self._run(step, fields)
+        buffers = [pa.py_buffer(valid), pa.py_buffer(offsets), pa.py_buffer(data)]
+        return pa.StringArray.from_buffers(len(codes), buffers[1], buffers[2], buffers[0])
+
+    def _lists(self, field: Field) -> pa.Array:
+        store, name = self._view.store, field.column.name
+        step = self._of_record(MEASURE_TEXTS, field.at)
+        elements = self._run(step, {T_DICTIONARY: store.numbers[name], T_POOL: store.pools[name].address})
+        data, texts = np.empty(int(step[0, T_BYTES]), np.uint8), np.empty(elements + 1, np.int32)
+        known, offsets = np.zeros(elements // 8 + 1, np.uint8), np.empty(self._rows + 1, np.int32)
+        valid = np.zeros(self._rows // 8 + 1, np.uint8)
+        step[0, T_KIND] = LOAD_TEXTS
+        fields = {T_OFFSETS: offsets.ctypes.data, T_VALID: valid.ctypes.data, T_DATA: texts.ctypes.data}
+        self._run(step, fields | {T_OUT: data.ctypes.data, T_ELEMENT_VALID: known.ctypes.data})
+        words = pa.StringArray.from_buffers(elements, pa.py_buffer(texts), pa.py_buffer(data), pa.py_buffer(known))
+        kind = arrow_type(field.column)
+        buffers = [pa.py_buffer(valid), pa.py_buffer(offsets)]
+        return pa.ListArray.from_buffers(kind, self._rows, buffers, children=[words])
+
+    def _of_record(self, kind: int, at: int) -> Any:
+        step = _step(kind, self._rows)
+        step[0, T_RECORDS], step[0, T_STRIDE], step[0, T_AT] = self._copy.ctypes.data, self._size, at
+        return step
+
+    def _run(self, step: Any, fields: dict[int, int]) -> int:
+        step[0, list(fields)] = list(fields.values())
+        run_steps(step, self._view.dictionaries, 0)
+        return int(step[0, T_DONE])
+
+
+def _step(kind: int, rows: int, count: int = 1) -> Any:
+    step = np.zeros((count, STEP_WIDTH), np.int64)
+    step[:, T_KIND], step[:, T_N] = kind, rows
+    return step

@@ -1,0 +1,57 @@
+"""The numbers of the fields of the three tables that the item kernels run: steps, dictionaries and Arrow arrays.
+
+As in `featuregen.layout`, a step is a row of int64 and every pointer is an address, so that there is one signature and
+a new plan compiles nothing. Two steps use the same number for another field if it has no meaning for both.
+"""
+
+# A step. N: rows or elements; DONE: what the kernel says when it has run.
+T_KIND, T_N, T_DONE = 0, 1, 2
+T_SOURCE, T_OUT, T_OFFSETS, T_WEIGHTS = 3, 4, 5, 6
+T_TEXTS, T_DATA, T_VALID, T_BIT = 7, 8, 9, 10  # of an Arrow array that is encoded, or found
+T_DICTIONARY, T_RECORDS, T_STRIDE, T_AT, T_SIZE = 11, 12, 13, 14, 15
+T_CURRENT, T_FIRST, T_SCRATCH, T_POOL, T_WEIGHT_POOL = 16, 17, 18, 19, 20
+T_DEFAULT, T_USER, T_IS_LIST, T_COMBINER, T_FLAG, T_OF_USER = 21, 22, 23, 24, 25, 25
+T_PARTS, T_PART_COUNT, T_PREFIX, T_PREFIX_SIZE, T_BUFFER = 26, 27, 28, 29, 30
+T_STD, T_BUCKETS, T_MIX, T_STAMP = 31, 32, 33, 34
+T_CODES, T_SPANS, T_SECOND, T_SECOND_SPANS, T_CAPACITY = 35, 36, 37, 38, 39
+T_SECOND_DICTIONARY, T_BYTES, T_ELEMENT_VALID, T_SECOND_POOL = 40, 41, 42, 43
+STEP_WIDTH = 44
+
+(
+    ENCODE,
+    REHASH,
+    FIND,
+    FOLLOW,
+    STORE,
+    STORE_SPANS,
+    STORE_ID,
+    LINK,
+    COPY,
+    LOAD,
+    LOAD_ID,
+    LOAD_CODE,
+    LOAD_NUMBER,
+    MEASURE,
+    LOAD_IDS,
+    LOAD_LISTED,
+    MEASURE_TEXT,
+    LOAD_TEXT,
+    MEASURE_TEXTS,
+    LOAD_TEXTS,
+    MEASURE_COMBO,
+    COMBO,
+    MEASURE_MAP,
+    LOOKUP,
+    MATCH,
+    MEASURE_WORDS,
+    OVERLAP,
+    EVENTS,
+) = range(28)
+
+# A dictionary of texts: code c is the text [ENDS[c], ENDS[c + 1]). Code 0 is the empty text. A slot of the
+# open-addressing table holds the upper half of the hash, and code + 1; LIMIT: at most so many codes before it grows.
+D_SLOTS, D_MASK, D_COUNT, D_ENDS, D_TEXTS, D_LIMIT = 0, 1, 2, 3, 4, 5
+DICTIONARY_WIDTH = 6
+
+MEMO_SLOTS = 4096
+"""Ids of a combo are remembered for the length of a request, by code, in so many places."""
