@@ -73,13 +73,17 @@ def rescale(feature: str, normalizer: Normalizer | None, where: str = "") -> Res
     a, b = (float(getattr(normalizer, key)) for key in parameters)
     if not (math.isfinite(a) and math.isfinite(b)):
         raise FeatureError(feature, f"{name} has a parameter that is not finite", "write finite numbers")
-    if kind is NormalizerKind.LOG10 and a < 0:
-        raise FeatureError(feature, f"{name}: threshold {a!r} is negative", "log10 needs threshold >= 0")
-    if kind is NormalizerKind.ZSCORE and b <= 0:
-        raise FeatureError(feature, f"{name}: stddev is {b!r}", "zscore needs stddev > 0")
-    if kind is NormalizerKind.MINMAX and a >= b:
+    if kind is NormalizerKind.LOG10:
+        if a < 0:
+            raise FeatureError(feature, f"{name}: threshold {a!r} is negative", "log10 needs threshold >= 0")
+        return Rescale("log10", a, b)
+    if kind is NormalizerKind.ZSCORE:
+        if b <= 0:
+            raise FeatureError(feature, f"{name}: stddev is {b!r}", "zscore needs stddev > 0")
+        return Rescale("zscore", a, b)
+    if a >= b:
         raise FeatureError(feature, f"{name}: min {a!r} is not below max {b!r}", "minmax needs min < max")
-    return Rescale(kind.value, a, b)
+    return Rescale("minmax", a, b)
 
 
 def boundaries(feature: str, given: Sequence[float] | None, where: str = "") -> tuple[float, ...] | None:

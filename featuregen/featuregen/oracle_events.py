@@ -157,4 +157,4 @@ def _numbers(operation: Operation, values: Sequence[object]) -> list[int] | list
         results.append(number_tail(operation, found if len(found) == operation.dim else [None] * operation.dim))
     if operation.dim > 1:
         return [[float(x) for x in vector] for vector in results]
-    return [vector[0] for vector in results]  # type: ignore[return-value]
+    return [vector[0] for vector in results]

@@ -60,11 +60,10 @@ def _found(operation: Operation, values: list[object]) -> list[Number] | list[st
     if not operation.combiner:
         return texts(values)
     vectors = [vector for vector in map(numbers, values) if len(vector) == operation.dim]
-    columns = [[vector[at] for vector in vectors] for at in range(operation.dim)]
-    present = [[x for x in column if x is not None] for column in columns]
     if operation.combiner == "none":
-        return list(present[0])
-    return [combine(operation.combiner, column) for column in present]
+        return [x for vector in vectors for x in vector if x is not None]
+    columns = [[vector[at] for vector in vectors] for at in range(operation.dim)]
+    return [combine(operation.combiner, [x for x in column if x is not None]) for column in columns]
 
 
 def expr(operation: Operation, row: Row) -> list[Number]:
