@@ -61,7 +61,8 @@ def _found(operation: Operation, values: list[object]) -> list[Number] | list[st
         return texts(values)
     vectors = [vector for vector in map(numbers, values) if len(vector) == operation.dim]
     if operation.combiner == "none":
-        return [x for vector in vectors for x in vector if x is not None]
+        present: list[Number] = [x for vector in vectors for x in vector if x is not None]
+        return present
     columns = [[vector[at] for vector in vectors] for at in range(operation.dim)]
     return [combine(operation.combiner, [x for x in column if x is not None]) for column in columns]
 
