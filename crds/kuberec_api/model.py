@@ -21,7 +21,7 @@ class SparseOptimizerKind(StrEnum):
     SGD = "SGD"
 
 
-DecayRate = Annotated[float, Field(ge=0, le=0.999999)]
+DecayRate = Annotated[float, Field(ge=0, lt=1)]
 Penalty = Annotated[float, Field(ge=0, le=1e6)]
 
 

@@ -61,6 +61,9 @@ BAD = [
     ("RecModel", "spec/features/list/1/name", "user_id", "Duplicate value"),
     ("RecModel", "spec/features/list/0/op", "md5", "Unsupported value"),
     ("RecModel", "spec/tasks", [], "spec.tasks"),
+    ("RecModel", "spec/embeddings/defaults/optimizer", {"beta1": 0.5}, "only Adam has beta1, beta2"),
+    ("RecModel", "spec/embeddings/defaults/optimizer", {"kind": "Adam", "l1": 0.1}, "only FTRL has l1, l2"),
+    ("RecModel", "spec/embeddings/defaults/optimizer", {"kind": "Adam", "beta2": 1}, "should be less than 1"),
 ]
 
 

@@ -105,7 +105,7 @@ def adam(
     m = beta1 m + (1 - beta1) g, v = beta2 v + (1 - beta2) g^2, and with r = sqrt(1 - beta2^t)
     w -= rate r / (1 - beta1^t) * m / (sqrt(v) + epsilon r): the algorithm's m^ / (sqrt(v^) + epsilon), both corrections
     pulled out of the columns, computed in float64 and rounded once. `powers` is of `optimizers.powers`. t is kept as a
-    float32 and stays at 2^24, where both corrections have long been 1.
+    float32 and stays at 2^24, where the corrections of any beta up to 0.999999 have long been 1.
     """
     for i in range(n):
         if i + AHEAD < n:

@@ -25,7 +25,7 @@ def trained(optimizer: SparseOptimizer, grads: np.ndarray, initializer: Initiali
     return table
 
 
-@pytest.mark.parametrize("betas", [{}, {"beta1": 0.5, "beta2": 0.9}, {"beta1": 0.0, "beta2": 0.999999}])
+@pytest.mark.parametrize("betas", [{}, {"beta1": 0.5, "beta2": 0.9}, {"beta1": 0.0, "beta2": 1 - 1e-9}])
 def test_adam_is_algorithm_1_of_kingma_and_ba(betas: dict[str, float]) -> None:
     optimizer = SparseOptimizer(kind=SparseOptimizerKind.ADAM, learning_rate=0.01, epsilon=1e-3, **betas)
     beta1, beta2 = optimizer.betas
@@ -110,6 +110,15 @@ def test_l1_makes_weights_exactly_zero_and_without_it_none_is() -> None:
     assert 0.5 < (sparse == 0).mean() < 1
     assert not np.signbit(sparse[sparse == 0]).any()
     assert (dense != 0).all()
+
+
+def test_a_weight_of_ftrl_without_any_gradient_so_far_becomes_zero() -> None:
+    """The closed form has no other memory of a first value; a row that was never pushed keeps its own."""
+    grads = gradients()[:1]
+    grads[..., 5] = 0
+    table = trained(SparseOptimizer(kind=SparseOptimizerKind.FTRL), grads)
+    assert (table.pull(KEYS)[:, 5] == 0).all()
+    assert (table.pull(np.array([8])) != 0).all()
 
 
 def test_ftrl_without_penalties_walks_as_adagrad() -> None:
