@@ -4,6 +4,7 @@ All that a kernel writes is preallocated here: scratch that grows, and one fresh
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -46,7 +47,6 @@ class Program:
             self._entries.append(Entry(operation, row, inputs, group, rows.operation(row, operation)))
         self._sizes = Sizes(self.columns)
         self._logs = {name: self.columns.index[f"behavior.{name}.ts"] for name in plan.behaviors}
-        self._user_side = np.array([output.side == "user" for output in plan.outputs])
 
     def run(self, arrays: Sequence[pa.Array], steps: Sequence[int], rows: int, user_rows: int) -> dict[str, Column]:
         """Runs the plan.
@@ -61,75 +61,72 @@ class Program:
         self._sizes.begin({name: self.columns.elements(number) for name, number in self._logs.items()})
         for number, (behavior, _) in enumerate(self._groups):
             self._sizes.group(self.table[number], number, behavior, user_rows)
-        counts = np.where(self._user_side, user_rows, rows)
+        counts = self._counts(rows, user_rows)
         self.table[self._first :, layout.O_ROWS] = counts
-        made = self._allocate(counts.tolist())
+        places, size = self._places(counts)
+        block = np.empty(size, np.int64)  # one for all outputs, which are parts of it
+        address = int(block.ctypes.data)
+        addresses = np.array(places, np.int64)
+        self.table[self._first :, layout.O_IDS : layout.O_ELEMENT_OFFSETS + 1] = np.where(
+            addresses < 0, 0, address + 8 * addresses
+        )
         run_program(self._address, self._count)
+        parts = block, block.view(np.int32), block.view(np.float32)
         return {
-            entry.operation.output.name: _column(entry.operation.output, count, *arrays)
-            for entry, count, arrays in zip(self._entries, counts.tolist(), made, strict=True)
+            entry.operation.output.name: _column(entry.operation.output, count, place, *parts)
+            for entry, count, place in zip(self._entries, counts, places, strict=True)
         }
 
-    def _allocate(self, rows: list[int]) -> list[tuple[Any, ...]]:
-        """Sets all scratch, carves all outputs out of one fresh block, and writes their addresses to the table."""
-        places, at = [], 0
+    def _counts(self, rows: int, user_rows: int) -> list[int]:
+        return [user_rows if output.side == "user" else rows for output in self.plan.outputs]
+
+    def _places(self, rows: list[int]) -> tuple[list[tuple[int, ...]], int]:
+        """Sets all scratch; returns where outputs are in a block of int64, -1 for none, and the size of the block."""
+        places: list[tuple[int, ...]] = []
+        at = 0
         for entry, count in zip(self._entries, rows, strict=True):
-            sizes = self._output_sizes(entry, count)
-            held = []
-            for dtype, size in sizes:
-                held.append((dtype, size, at if size >= 0 else -1))
-                at += (dtype.itemsize * size + 7) & ~7 if size >= 0 else 0
-            places.append(held)
-        block = np.empty(at + 8, np.uint8)
-        base = int(block.ctypes.data)
-        self.table[self._first :, layout.O_IDS : layout.O_ELEMENT_OFFSETS + 1] = [
-            [base + place if place >= 0 else 0 for _, _, place in held] for held in places
-        ]
-        return [
-            tuple(np.frombuffer(block, dtype, size, place) if place >= 0 else None for dtype, size, place in held)
-            for held in places
-        ]
-
-    def _output_sizes(self, entry: Entry, rows: int) -> list[tuple[Any, int]]:
-        """Returns dtype and length, -1 for none, of ids, offsets, values, weights, elements and element offsets."""
-        operation, output = entry.operation, entry.operation.output
-        capacity = self._sizes.operation(entry, rows)
-        ids = capacity
-        if output.multi:
-            ids += self._sizes.inner_elements(entry, rows)
-        elif output.kind == "sparse" and entry.row[layout.O_FOUND]:
-            ids *= operation.dim
-        if max(ids, capacity) > _MAX_IDS:
-            raise FeatureError(output.feature, f"a batch gives {ids} ids", "use smaller batches")
-        values = -1
-        if output.kind == "dense" or (output.kind == "sequence" and not output.buckets):
-            ids, values = -1, capacity * output.width
-        return [
-            (_INT64, ids),
-            (_INT32, rows + 1 if output.kind != "dense" else -1),
-            (_FLOAT32, values),
-            (_FLOAT32, ids if output.weighted else -1),
-            (_INT32, rows + 1 if output.multi else -1),
-            (_INT32, capacity + 1 if output.multi else -1),
-        ]
+            output, capacity = entry.operation.output, self._sizes.operation(entry, count)
+            ids = offsets = values = weights = elements = element_offsets = -1
+            most = capacity
+            if output.kind == "dense" or (output.kind == "sequence" and not output.buckets):
+                values, at = at, at + (capacity * output.width + 1) // 2
+            else:
+                if output.multi:
+                    most += self._sizes.inner_elements(entry, count)
+                elif output.kind == "sparse" and entry.row[layout.O_FOUND]:
+                    most *= entry.operation.dim
+                ids, at = at, at + most
+            if output.kind != "dense":
+                offsets, at = at, at + (count + 2) // 2
+            if output.weighted:
+                weights, at = at, at + (most + 1) // 2
+            if output.multi:
+                elements, at = at, at + (count + 2) // 2
+                element_offsets, at = at, at + (capacity + 2) // 2
+            if most > _MAX_IDS:
+                raise FeatureError(output.feature, f"a batch gives {most} ids", "use smaller batches")
+            places.append((ids, offsets, values, weights, elements, element_offsets))
+        return places, at + 1
 
 
-_INT64, _INT32, _FLOAT32 = np.dtype(np.int64), np.dtype(np.int32), np.dtype(np.float32)
-
-
-def _column(
-    output: Output, rows: int, ids: Any, offsets: Any, values: Any, weights: Any, elements: Any, element_offsets: Any
-) -> Column:
-    """Cuts what was allocated to what was written."""
-    if ids is None:
-        values = values.reshape(-1, output.width)
-        return Column(rows, offsets=offsets, values=values if offsets is None else values[: offsets[rows]])
-    total = offsets[rows]
-    if elements is not None:
-        return Column(
-            rows, ids[:total], offsets, elements=elements, element_offsets=element_offsets[: elements[rows] + 1]
-        )
-    return Column(rows, ids[:total], offsets, weights=None if weights is None else weights[:total])
+def _column(output: Output, rows: int, places: tuple[int, ...], block: Any, int32: Any, float32: Any) -> Column:
+    """Cuts an output out of the block, which is seen as three types."""
+    ids, offsets, values, weights, elements, element_offsets = places
+    if output.kind == "dense":
+        return Column(rows, values=float32[2 * values : 2 * values + rows * output.width].reshape(rows, output.width))
+    bounds = int32[2 * offsets : 2 * offsets + rows + 1]
+    count = int(bounds[rows])
+    if ids < 0:
+        found = float32[2 * values : 2 * values + count * output.width].reshape(count, output.width)
+        return Column(rows, offsets=bounds, values=found)
+    column = Column(rows, block[ids : ids + count], bounds)
+    if output.weighted:
+        return replace(column, weights=float32[2 * weights : 2 * weights + count])
+    if output.multi:
+        starts = int32[2 * elements : 2 * elements + rows + 1]
+        ends = int32[2 * element_offsets : 2 * element_offsets + int(starts[rows]) + 1]
+        return replace(column, elements=starts, element_offsets=ends)
+    return column
 
 
 def _group(operation: Operation) -> tuple[str, tuple[str, ...]]:
