@@ -65,7 +65,7 @@ class Engine:
         self.plan = plan
         contents = read_files(plan, files)
         self.backend = choose_backend(backend)
-        self._program = _program(self.backend, plan, contents)
+        self._program = make_program(self.backend, plan, contents)
         self._derivations = Derivations(plan, contents)
         self._per_item = [column.of_candidate for column in plan.inputs]
         self._shared = [column for column, own in zip(plan.inputs, self._per_item, strict=True) if not own]
@@ -184,7 +184,8 @@ def choose_backend(backend: str) -> str:
     return backend
 
 
-def _program(backend: str, plan: Plan, files: Mapping[str, bytes]) -> _Program:
+def make_program(backend: str, plan: Plan, files: Mapping[str, bytes]) -> _Program:
+    """Returns what runs a plan, by one of the two backends."""
     if backend == "numpy":
         from featuregen.numpy_program import NumpyProgram
 
