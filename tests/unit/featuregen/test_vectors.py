@@ -1,112 +1,123 @@
-"""Conformance: the vectors of TorchEasyRec and FeatureGenerator that belong to the operators of this release."""
+"""Conformance: every vector of TorchEasyRec and FeatureGenerator, through the importer and all three interpreters.
+
+A vector is a feature of fg.json, inputs and what upstream's own test expects. The importer makes a native spec of the
+feature, and values that upstream packs into texts are unpacked to the type that the spec declares.
+"""
 
 import json
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from featuregen.compiler import compile_plan
 from featuregen.engine import Engine
+from featuregen.importer import DialectName, Imported, import_fg
 from featuregen.oracle import compute_row
-from tests.unit.featuregen.cases import Row, plan_of, row_of, table_of
+from featuregen.plan import Plan
+from featuregen.spec import FieldType, HashName
+from tests.unit.featuregen.cases import row_of, table_of
 
 VECTORS = json.loads(Path(__file__).with_name("vectors.json").read_text())["vectors"]
-SEPARATOR = "\x1d"
+HASHES = {"std": HashName.STD64, "farm64": HashName.FARM64}
+GROUP = "click_50_seq"
+FIELD_TYPES = {"cur_time": FieldType.FLOAT, "clk_time_seq": FieldType.FLOAT_LIST}
+"""What the features of vectors leave open: which input of a plain SeqExpr is a sequence."""
 
 
-def _field(value: Any, kind: str) -> Any:
-    """An upstream input as the typed value that a native source has."""
-    if value is None or value == "":
+def _names() -> list[str]:
+    seen: Counter[str] = Counter()
+    names = []
+    for vector in VECTORS:
+        seen[vector["source"]] += 1
+        names.append(f"{vector['source']} {seen[vector['source']]}")
+    return names
+
+
+def _imported(vector: dict[str, Any]) -> Imported:
+    config = {"feature_name": "f"} | {key: value for key, value in vector["config"].items() if key != "note"}
+    entry: dict[str, Any] = config
+    if config.get("is_sequence") and "item:" in str(config["expression"]):  # upstream's test puts it into a group
+        group = {key: config.pop(key) for key in ("sequence_length", "sequence_delim")}
+        entry = {"sequence_name": GROUP, **group, "features": [config]}
+    given = {f"user.{name}": kind for name, kind in FIELD_TYPES.items() if name in vector["inputs"]}
+    fg = json.dumps({"features": [entry]})
+    return import_fg(fg, DialectName.PYFG, HASHES[vector.get("hash", "std")], field_types=given)
+
+
+def _typed(value: Any, kind: FieldType, config: dict[str, Any]) -> Any:
+    """An upstream input as a value of a native type."""
+    if value is None or value == "" or value == []:
         return None
-    if kind == "map<string,float>":
-        return {key: float(number) for key, number in (pair.split(":") for pair in value.split(SEPARATOR))}
-    if kind == "list<string>":
-        return value.split(SEPARATOR)
-    return float(value) if kind == "float" else value
+    separator = config.get("separator", "\x1d")
+    name = kind.value
+    if name.startswith("map<string,map"):
+        outer = dict(one.split("^") for one in value.split("|"))
+        return {key: _typed(inner, FieldType(name[11:-1]), {"separator": ","}) for key, inner in outer.items()}
+    if name.startswith("map"):
+        pairs = value if isinstance(value, dict | list) else value.split(separator)
+        if not isinstance(pairs, dict):
+            pairs = dict([*pair.split(":"), None][:2] for pair in pairs)
+        inner = FieldType(name[11:-1])
+        return {key: _typed(one, inner, {"separator": ","}) for key, one in pairs.items()}
+    if config.get("is_sequence") and name.startswith("list"):
+        elements = value.split("|" if "|" in value or "SeqExpr" in str(config) else config["sequence_delim"])
+        inner = FieldType(name[5:-1])
+        if not inner.value.startswith("list"):
+            elements = [element.split(separator)[0] for element in elements]
+        return [_typed(element, inner, {"separator": separator}) for element in elements]
+    if name.startswith("list"):
+        parts = value if isinstance(value, list) else str(value).split(separator)
+        return [_typed(part, FieldType(name[5:-1]), config) for part in parts]
+    return float(value) if name == "float" else str(value)
 
 
-def _normalizer(text: str) -> dict[str, Any]:
-    options = dict(pair.split("=") for pair in text.replace(" ", "").split(","))
-    names = {"standard_deviation": "stddev"}
-    numbers = {names.get(key, key): float(value) for key, value in options.items() if key != "method"}
-    return {"kind": options["method"]} | numbers
+def _rows(vector: dict[str, Any], plan: Plan) -> list[dict[str, Any]]:
+    types = {column.name: column.type for column in plan.inputs}
+    rows: list[dict[str, Any]] = [{} for _ in next(iter(vector["inputs"].values()))]
+    for name, values in vector["inputs"].items():
+        column = next(c for c in types if c.rpartition(".")[2] in (name, f"{GROUP}__{name}"))
+        for row, value in zip(rows, values, strict=True):
+            row[column] = _typed(value, types[column], vector["config"])
+    return rows
 
 
-def _native(config: dict[str, Any], inputs: dict[str, list[Any]]) -> tuple[dict[str, Any], dict[str, str]]:
-    """Maps an fg.json feature to a native one, and the types of its inputs."""
-    op = config["feature_type"].removesuffix("_feature")
-    feature: dict[str, Any] = {"name": "f", "op": op}
-    numeric = any(isinstance(value, int | float) for values in inputs.values() for value in values)
-    if op == "raw":
-        types = {"x": "float"}
-    elif op == "lookup":
-        types = {"m": "map<string,float>", "k": "list<string>"}
-    else:
-        types = {name: "int" if numeric else "list<string>" for name in inputs}
-    if op == "lookup":
-        feature |= {"map": "user.m", "key": "item.k", "combiner": config["combiner"]}
-    else:
-        expressions = config["expression"] if isinstance(config["expression"], list) else [config["expression"]]
-        feature["in"] = [expression.replace(":", ".") for expression in expressions]
-    encoders = {"hash_bucket_size": "hashBuckets", "num_buckets": "identityBuckets", "vocab_list": "vocab"}
-    encode = {native: config[key] for key, native in encoders.items() if key in config}
-    default = config.get("default_value")
-    if default not in (None, ""):
-        feature["default"] = float(default) if op in ("raw", "lookup") else default
-    feature |= {"encode": encode} if encode else {}
-    feature |= {"boundaries": config["boundaries"]} if "boundaries" in config else {}
-    feature |= {"normalizer": _normalizer(config["normalizer"])} if "normalizer" in config else {}
-    return feature, types
-
-
-def _check(vector: dict[str, Any], rows: list[dict[str, list[Any]]], name: str) -> None:
+def _check(vector: dict[str, Any], results: Sequence[list[Any]]) -> None:
     expect = vector["expect"]
+    sequence = "seq_lengths" in expect
+    if sequence:
+        assert [len(row) for row in results] == expect["seq_lengths"]
+    elements = [element for row in results for element in row] if sequence else list(results)
     if "dense" in expect:
-        assert [row[name] for row in rows] == [pytest.approx(value, rel=1e-6, abs=1e-7) for value in expect["dense"]]
+        vectors = [element if isinstance(element, list) else [element] for element in elements]
+        assert vectors == [pytest.approx(value, rel=1e-6, abs=1e-7) for value in expect["dense"]]
         return
-    assert [value for row in rows for value in row[name]] == expect["values"]
-    if "lengths" in expect:
-        assert [len(row[name]) for row in rows] == expect["lengths"]
+    groups = [element if isinstance(element, list) else [element] for element in elements]
+    if "key_lengths" in expect:
+        assert [len(group) for group in groups] == expect["key_lengths"]
+    elif not sequence:
+        assert "lengths" not in expect or [len(group) for group in groups] == expect["lengths"]
+    flat = [one for group in groups for one in group]
+    if "weights" in expect:
+        wanted = list(zip(expect["values"], expect["weights"], strict=True))
+        assert flat == [(one, pytest.approx(weight, rel=1e-6)) for one, weight in wanted]
+    else:
+        assert flat == expect["values"]
 
 
-def _run(plan: Any, rows: list[Row]) -> tuple[list[dict[str, list[Any]]], list[dict[str, Any]]]:
-    features = Engine(plan).batch(table_of(plan, rows))
-    return [row_of(features, index) for index in range(len(rows))], [compute_row(plan, row) for row in rows]
-
-
-SINGLE = [vector for vector in VECTORS if not vector["config"].get("is_sequence")]
-SEQUENCES = [vector for vector in VECTORS if vector["config"].get("is_sequence")]
-
-
-@pytest.mark.parametrize("vector", SINGLE, ids=lambda v: v["source"].split("::")[-1][:40])
+@pytest.mark.parametrize("vector", VECTORS, ids=_names())
 def test_upstream_vector(vector: dict[str, Any]) -> None:
-    feature, types = _native(vector["config"], vector["inputs"])
-    sides = {"m": "user", "u": "user", "x": "user", "k": "item", "i": "item"}
-    sources: dict[str, Any] = {side: {"key": "id", "fields": {}} for side in ("user", "item")}
-    for name, kind in types.items():
-        sources[sides[name]]["fields"][name] = kind
-    plan = plan_of(sources, [feature], {"std": "std64"}.get(vector.get("hash"), "farm64"))
-    count = len(next(iter(vector["inputs"].values())))
-    rows = [
-        {f"{sides[name]}.{name}": _field(values[index], types[name]) for name, values in vector["inputs"].items()}
-        for index in range(count)
-    ]
-    for result in _run(plan, rows):
-        _check(vector, result, "f")
+    plan = compile_plan(_imported(vector).spec)
+    rows = _rows(vector, plan)
+    (output,) = plan.outputs
+    _check(vector, [compute_row(plan, row)[output.name] for row in rows])
+    table = table_of(plan, rows)
+    for backend in ("numpy", "numba"):
+        features = Engine(plan, backend=backend).batch(table)
+        _check(vector, [row_of(features, index)[output.name] for index in range(len(rows))])
 
 
-@pytest.mark.parametrize("vector", SEQUENCES, ids=lambda v: v["config"]["default_value"] or "no default")
-def test_upstream_sequence_vector(vector: dict[str, Any]) -> None:
-    """Upstream an empty sequence has one missing element; here that is an event without the field."""
-    config = vector["config"]
-    sources = {"item": {"key": "id", "fields": {"x": "string"}}, "behavior": {"log": {}}}
-    field = {"in": "item.x", "encode": {"hashBuckets": config["hash_bucket_size"]}}
-    feature = {"name": "f", "op": "sequence", "behavior": "log", "length": 50, "fields": [field]}
-    feature |= {"default": config["default_value"]} if config["default_value"] else {}
-    rows = []
-    for text in vector["inputs"]["x"]:
-        values = [element.split(SEPARATOR)[0] for element in text.split(config["sequence_delim"])]
-        rows.append({"behavior.log.x": values, "behavior.log.ts": list(range(len(values))), "now": 1000})
-    for result in _run(plan_of(sources, [feature], "std64"), rows):
-        _check(vector, result, "f__x")
-        assert [len(row["f__x"]) for row in result] == vector["expect"]["seq_lengths"]
+def test_there_are_as_many_vectors_as_were_collected() -> None:
+    assert len(VECTORS) == 61
