@@ -10,17 +10,21 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import pyarrow as pa
 
-from featuregen.arrays import from_values, missing, to_array
+from featuregen.arrays import missing, to_array
 from featuregen.derivations import Derivations
 from featuregen.errors import FeatureError, did_you_mean
 from featuregen.files import read_files
-from featuregen.plan import Input, Plan
+from featuregen.plan import Plan
 from featuregen.results import Column, Features
-from featuregen.schema import arrow_type
+from featuregen.usercolumns import Behavior, User, UserColumns
+
+if TYPE_CHECKING:
+    from featuregen.itemcache import ItemCache, Items
+    from featuregen.items.ranking import CachedRanking
 
 __all__ = ["Backend", "Column", "Engine", "Features", "Request"]
 
@@ -63,16 +67,16 @@ class Engine:
 
     def __init__(self, plan: Plan, files: str | Path | None = None, backend: Backend = "auto") -> None:
         self.plan = plan
-        contents = read_files(plan, files)
+        self._contents = contents = read_files(plan, files)
         self.backend = choose_backend(backend)
         self._program = make_program(self.backend, plan, contents)
         self._derivations = Derivations(plan, contents)
         self._per_item = [column.of_candidate for column in plan.inputs]
-        self._shared = [column for column, own in zip(plan.inputs, self._per_item, strict=True) if not own]
-        self._shared_type = pa.struct([pa.field(column.name, arrow_type(column)) for column in self._shared])
+        self._shared = UserColumns([column for column in plan.inputs if not column.of_candidate])
         self._steps = [int(own) for own in self._per_item]
         read = {name for operation in plan.operations for name in operation.read}
         self._needs_now = bool(plan.behaviors) or "now" in read
+        self._ranking: CachedRanking | None = None
         self._item_side = [d.column for d in plan.derivations if d.side == "item"]
 
     def batch(self, table: pa.Table | pa.RecordBatch) -> Features:
@@ -100,16 +104,17 @@ class Engine:
 
     def rank(
         self,
-        user: Mapping[str, object],
+        user: User,
         items: pa.RecordBatch,
         context: Mapping[str, object],
-        behavior: Mapping[str, Mapping[str, Sequence[object]]],
+        behavior: Behavior,
         now_ms: int,
     ) -> Features:
         """Computes the features of one user with n items.
 
         Args:
-            user: field -> value; absent fields are missing.
+            user: field -> value, absent fields are missing; or, which costs no conversion, one row of flat columns
+                `user.<field>`, and of as many of `context.<field>` and `behavior.<name>.<attribute>` as it has.
             items: one row for each candidate: `item.*` columns, and `context.*` for fields that are perItem. A column
                 `feature.<name>` of an item-side derivation is taken as it is instead of being computed.
             context: field -> value of the request.
@@ -124,18 +129,52 @@ class Engine:
         """
         return self.run(self.request(user, items, context, behavior, now_ms))
 
+    def rank_cached(
+        self,
+        user: User,
+        items: "Items | Sequence[str] | pa.Array",
+        context: Mapping[str, object],
+        behavior: Behavior,
+        now_ms: int,
+        cache: "ItemCache",
+        per_item: pa.RecordBatch | None = None,
+    ) -> Features:
+        """Computes what `rank` does, of items that a cache has.
+
+        Args:
+            user: as for `rank`.
+            items: keys, or what the cache found of them before. Of an item that it does not have, or no longer,
+                everything is missing, its key too.
+            context: as for `rank`.
+            behavior: as for `rank`; attributes of the events' items that it leaves out are taken from the cache.
+            now_ms: time of the request.
+            cache: made for the same plan.
+            per_item: one row for each item: `context.*` for fields that are perItem; None if there are none.
+
+        Raises:
+            FeatureError: naming the column or value that has a wrong type or is absent.
+        """
+        ranking = self._ranking
+        if ranking is None or ranking.cache is not cache:
+            from featuregen.items.ranking import CachedRanking
+
+            if cache.plan.digest != self.plan.digest:
+                hint = "make an ItemCache of this engine's plan"
+                raise FeatureError(None, "the item cache was made for another plan", hint)
+            ranking = self._ranking = CachedRanking(cache, self._contents, self.backend)
+        return ranking.rank(user, cache.found(items), context, behavior, now_ms, per_item)
+
     def request(
         self,
-        user: Mapping[str, object],
+        user: User,
         items: pa.RecordBatch,
         context: Mapping[str, object],
-        behavior: Mapping[str, Mapping[str, Sequence[object]]],
+        behavior: Behavior,
         now_ms: int,
     ) -> Request:
         """Reads what the plan needs of one user and n items; the arguments and errors of `rank`."""
         names = items.schema.names
-        values = {column.name: _request_value(column, user, context, behavior, now_ms) for column in self._shared}
-        shared = from_values(self._shared, self._shared_type, values)
+        shared = self._shared.arrays(user, context, behavior, now_ms)
         arrays = []
         for column, own in zip(self.plan.inputs, self._per_item, strict=True):
             if own and column.name not in names:
@@ -193,19 +232,3 @@ def make_program(backend: str, plan: Plan, files: Mapping[str, bytes]) -> _Progr
     from featuregen.program import Program
 
     return Program(plan, files)
-
-
-def _request_value(
-    column: Input,
-    user: Mapping[str, object],
-    context: Mapping[str, object],
-    behavior: Mapping[str, Mapping[str, Sequence[object]]],
-    now_ms: int,
-) -> object:
-    source, _, name = column.name.partition(".")
-    if source == "now":
-        return int(now_ms)
-    if source == "behavior":
-        log, _, attribute = name.partition(".")
-        return behavior.get(log, {}).get(attribute)
-    return (user if source == "user" else context).get(name)

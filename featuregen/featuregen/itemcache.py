@@ -6,9 +6,7 @@ thread at a time writes, any number of threads read; a reader has an item's old 
 
 import threading
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -21,27 +19,16 @@ from featuregen.items.division import divide
 from featuregen.items.itemside import ItemSide, nothing
 from featuregen.items.layout import lay_out
 from featuregen.items.loading import Records, find
-from featuregen.items.store import KEYS, Store, View
+from featuregen.items.store import KEYS, Items, Store, View
 from featuregen.plan import Input, Plan
 from featuregen.sources import FieldType, Sources
+
+__all__ = ["ItemCache", "Items", "View"]
 
 _KEY = Input("keys", FieldType.STRING)
 _COMPACTED_AT_ONCE = 65536
 _FEW_SLOTS = 4096
 """A cache of fewer records than that is not worth compacting by itself."""
-
-
-@dataclass(frozen=True, slots=True)
-class Items:
-    """Items that were found once, to be ranked without looking for their keys again.
-
-    Attributes:
-        view: what the cache had at that time.
-        codes: int32[n], -1 for a key that it did not have.
-    """
-
-    view: View
-    codes: Any
 
 
 class ItemCache:
@@ -101,6 +88,10 @@ class ItemCache:
         view = self._view
         return Items(view, find(view, key_array(keys)))
 
+    def found(self, items: Items | Sequence[str] | pa.Array | pa.ChunkedArray) -> Items:
+        """Returns items that were found before as they are, and finds keys."""
+        return items if isinstance(items, Items) else self.find(items)
+
     def put(self, items: pa.RecordBatch | pa.Table) -> None:
         """Adds items, or replaces those of the same key; of equal keys in a batch the last one counts.
 
@@ -144,7 +135,7 @@ class ItemCache:
         old, new = self._store.view(), self._new_store()
         known = np.flatnonzero(old.store.current.array[: old.store.dictionaries.count(KEYS)]).astype(np.int32)
         for codes in np.array_split(known, range(_COMPACTED_AT_ONCE, len(known), _COMPACTED_AT_ONCE)):
-            records = Records(old, codes)
+            records = Records.of(old, codes)
             columns = {field.column.name: records.array(field) for field in self._layout.fields}
             results = {r.operation.output.name: records.column(r) for r in self._layout.results}
             first = new.append(columns, results, len(codes))

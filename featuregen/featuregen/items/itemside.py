@@ -23,15 +23,27 @@ _TEXT = Input("item.text", FieldType.STRING)
 
 
 class ItemSide:
-    """The item side of a divided plan. Used by one thread at a time."""
+    """The item side of a divided plan. Used by one thread at a time.
+
+    Attributes:
+        defaults: output -> id of its default, -1 if there is none; of listed ids and coded combos.
+    """
 
     def __init__(self, division: Division, contents: Mapping[str, bytes], backend: str) -> None:
         self._plan = division.item
         self._derivations = Derivations(division.item, contents)
         self._program = make_program(backend, division.item, contents) if division.item.operations else None
         self._listed = [
-            make_program(backend, _of_texts(division.plan, operation), contents) for operation in division.listed
+            make_program(backend, _of_texts(division.plan, replace(operation, default_text=None)), contents)
+            for operation in division.listed
         ]
+        self.defaults: dict[str, int] = {}
+        combos = (coded.operation for coded in division.coded if coded.name == "combo")
+        for operation in (*division.listed, *combos):
+            program = make_program(backend, _of_texts(division.plan, operation), contents)
+            self.defaults[operation.output.name] = int(
+                _single_ids(program.run([pa.nulls(1, pa.string())], [1], 1, 1))[0]
+            )
 
     @property
     def inputs(self) -> tuple[Input, ...]:
@@ -67,7 +79,7 @@ def nothing(columns: Sequence[Input]) -> pa.RecordBatch:
 
 
 def _of_texts(plan: Plan, operation: Operation) -> Plan:
-    single = replace(operation, columns=(_TEXT.name,), default_text=None)
+    single = replace(operation, op="id", columns=(_TEXT.name,), mix=False)
     return Plan(plan.hash, (single,), (_TEXT,), {})
 
 

@@ -9,16 +9,8 @@ from typing import Any
 
 import numba as nb
 
-from featuregen.items.kernels_cross import (
-    combo,
-    events,
-    lookup,
-    match,
-    measure_combo,
-    measure_map,
-    measure_words,
-    overlap,
-)
+from featuregen.items.kernels_arrow import release
+from featuregen.items.kernels_cross import combo, events, lookup, match, overlap
 from featuregen.items.kernels_records import (
     copy,
     link,
@@ -30,7 +22,6 @@ from featuregen.items.kernels_records import (
     load_number,
     load_text,
     load_texts,
-    measure,
     measure_text,
     measure_texts,
     store,
@@ -56,22 +47,21 @@ from featuregen.items.table import (
     LOAD_TEXTS,
     LOOKUP,
     MATCH,
-    MEASURE,
-    MEASURE_COMBO,
-    MEASURE_MAP,
     MEASURE_TEXT,
     MEASURE_TEXTS,
-    MEASURE_WORDS,
     OVERLAP,
     REHASH,
+    RELEASE,
     STORE,
     STORE_ID,
     STORE_SPANS,
     T_KIND,
+    T_N,
 )
 
 _SOURCES = (
     "../hash64",
+    "../layout",
     "../kernels_memory",
     "../kernels_hash",
     "layout",
@@ -116,16 +106,10 @@ def _program(stamp: int) -> Any:
                 load_ids(step)
             elif kind == LOAD_NUMBER:
                 load_number(step)
+            elif kind == RELEASE:
+                release(user, step[T_N])
             elif kind == EVENTS:
                 events(step, dictionaries, user)
-            elif kind == MEASURE:
-                measure(step)
-            elif kind == MEASURE_COMBO:
-                measure_combo(step, user)
-            elif kind == MEASURE_MAP:
-                measure_map(step, user)
-            elif kind == MEASURE_WORDS:
-                measure_words(step, user)
             elif kind == FIND:
                 find(step, dictionaries)
             elif kind == FOLLOW:
@@ -172,5 +156,5 @@ def _compile() -> Any:
 run_steps = _compile()
 """`run_steps(steps int64[s, STEP_WIDTH], dictionaries int64[d, DICTIONARY_WIDTH], user) -> int64`.
 
-`user` is the address of an exported Arrow struct of one row, 0 if no step reads it.
+`user` is the address of exported Arrow arrays, one after the other; 0 if no step reads it.
 """

@@ -10,7 +10,7 @@ from typing import Any
 import numba as nb
 import numpy as np
 
-from featuregen.items.kernels_arrow import child, decimal_at, entry, float_at, list_span, text_at
+from featuregen.items.kernels_arrow import child, decimal_at, entry, float_at, list_span, text_at, user_array
 from featuregen.items.kernels_texts import text_code
 from featuregen.items.table import (
     D_ENDS,
@@ -27,6 +27,8 @@ from featuregen.items.table import (
     T_IS_LIST,
     T_MIX,
     T_N,
+    T_NEEDED,
+    T_OF_USER,
     T_OFFSETS,
     T_OUT,
     T_PART_COUNT,
@@ -38,12 +40,11 @@ from featuregen.items.table import (
     T_SECOND,
     T_SECOND_DICTIONARY,
     T_SECOND_POOL,
-    T_SECOND_SPANS,
-    T_SPANS,
+    T_SECOND_STRIDE,
     T_STAMP,
     T_STD,
+    T_STRIDE,
     T_USER,
-    T_OF_USER,
 )
 from featuregen.kernels_hash import cross_start, fingerprint_cat, hash_text
 from featuregen.kernels_memory import (
@@ -58,6 +59,7 @@ from featuregen.kernels_memory import (
     store_i64,
     store_u8,
 )
+from featuregen.layout import COMBINE_COUNT, COMBINE_MEAN, COMBINE_MIN, COMBINE_SUM
 
 U = np.uint64
 _SPREAD = U(0x9E3779B97F4A7C15)
@@ -69,71 +71,99 @@ _ENTRY = 16
 def _part(step: Any, user: int, part: int, scratch: int) -> Any:
     """Text of one of the user's parts of a combo."""
     place = step[T_PARTS] + _PART * part
-    array = child(user, load_i64(place))
+    array = user_array(user, load_i64(place))
     if load_i64(place + 8) == 1:
         return decimal_at(array, 0, scratch)
     return text_at(array, 0)
 
 
 @jit
-def measure_combo(step: Any, user: int) -> None:
-    """DONE: bytes of the user's parts, each with a joint and room for a decimal number."""
-    total = step[T_PREFIX_SIZE] + 64
+def _parts_size(step: Any, user: int) -> int:
+    """Bytes that the user's parts need, each with its joint; -1 if one is missing: then there is no combination."""
+    total = step[T_PREFIX_SIZE]
     for part in range(step[T_PART_COUNT]):
         if load_i64(step[T_PARTS] + _PART * part) != _ITEM_PART:
-            place = step[T_PARTS] + _PART * part
-            size = nb.int64(0)
-            if load_i64(place + 8) == 0:
-                _, size = text_at(child(user, load_i64(place)), 0)
-            total += size + 32
-    step[T_DONE] = total
+            _, size = _part(step, user, part, step[T_BUFFER])
+            if size == 0:
+                return -1
+            total += size + 8
+    return total
 
 
 @jit
-def _combo_id(step: Any, user: int, text: int, size: int) -> int:
-    """Id of the combination with one text of the item."""
-    decimal, end = step[T_BUFFER], step[T_BUFFER] + 32
-    start, mixed = end, cross_start()
-    copy_bytes(end, step[T_PREFIX], step[T_PREFIX_SIZE])
-    end += step[T_PREFIX_SIZE]
+def _prepare(step: Any, user: int) -> Any:
+    """Writes what does not depend on the item; returns where the tail, the head and the item's text begin, and a hash.
+
+    concat: tail "_c_d", head "a_b_". mix: the hashes of the parts behind the item's, and the chain of those before it.
+    """
+    mixed, tail, number, behind = cross_start(), step[T_BUFFER] + 32, step[T_BUFFER], False
     for part in range(step[T_PART_COUNT]):
-        found, length = text, size
-        if load_i64(step[T_PARTS] + _PART * part) != _ITEM_PART:
-            found, length = _part(step, user, part, decimal)
-            if length == 0:
-                return -1
+        if load_i64(step[T_PARTS] + _PART * part) == _ITEM_PART:
+            behind = True
+        elif behind:
+            text, size = _part(step, user, part, number)
+            if step[T_MIX] == 1:
+                store_i64(tail, nb.int64(hash_text(step[T_STD], text, size)))
+                tail += 8
+            else:
+                store_u8(tail, 95)
+                copy_bytes(tail + 1, text, size)
+                tail += size + 1
+    head = tail
+    copy_bytes(tail, step[T_PREFIX], step[T_PREFIX_SIZE])
+    end = tail + step[T_PREFIX_SIZE]
+    for part in range(step[T_PART_COUNT]):
+        if load_i64(step[T_PARTS] + _PART * part) == _ITEM_PART:
+            break
+        text, size = _part(step, user, part, number)
         if step[T_MIX] == 1:
-            mixed = fingerprint_cat(mixed, hash_text(step[T_STD], found, length))
+            mixed = fingerprint_cat(mixed, hash_text(step[T_STD], text, size))
         else:
-            if part > 0:
-                store_u8(end, 95)
-                end += 1
-            copy_bytes(end, found, length)
-            end += length
-    if step[T_MIX] == 0:
-        mixed = hash_text(step[T_STD], start, end - start)
-    return nb.int64(mixed % U(step[T_BUCKETS]))
+            copy_bytes(end, text, size)
+            store_u8(end + size, 95)
+            end += size + 1
+    return step[T_BUFFER] + 32, head, end, mixed
 
 
 @jit
 def combo(step: Any, dictionaries: Any, user: int) -> None:
     """Ids of one text of each item with the user's parts; remembered by code in SCRATCH, for this STAMP only."""
     dictionary, total, memo, stamp = dictionaries[step[T_DICTIONARY]], 0, step[T_SCRATCH], step[T_STAMP] << 32
-    ends, texts, codes, ids, offsets = dictionary[D_ENDS], dictionary[D_TEXTS], step[T_CODES], step[T_OUT], step[T_OFFSETS]
+    ends, texts, ids, offsets = dictionary[D_ENDS], dictionary[D_TEXTS], step[T_OUT], step[T_OFFSETS]
+    codes, stride, default, buckets = step[T_CODES], step[T_STRIDE], step[T_DEFAULT], U(step[T_BUCKETS])
+    std, mix, fixed = step[T_STD], step[T_MIX] == 1, _parts_size(step, user)
+    tail, head, end, mixed = step[T_BUFFER], step[T_BUFFER], step[T_BUFFER], cross_start()
+    if fixed + 64 > step[T_CAPACITY]:
+        step[T_NEEDED] = fixed + 64
+        return
+    if fixed >= 0:
+        tail, head, end, mixed = _prepare(step, user)
     store_i32(offsets, 0)
     for row in range(step[T_N]):
-        code, found = load_i32(codes + 4 * row), nb.int64(-1)
-        if code > 0:
+        code, found = load_i32(codes + stride * row), nb.int64(-1)
+        if code > 0 and fixed >= 0:
             place = memo + 16 * (code & (MEMO_SLOTS - 1))
             if load_i64(place) == stamp | code:
                 found = load_i64(place + 8)
             else:
                 start = load_i64(ends + 8 * code)
-                found = _combo_id(step, user, texts + start, load_i64(ends + 8 * code + 8) - start)
+                size = load_i64(ends + 8 * code + 8) - start
+                if mix:
+                    hash_ = fingerprint_cat(mixed, hash_text(std, texts + start, size))
+                    for at in range(tail, head, 8):
+                        hash_ = fingerprint_cat(hash_, U(load_i64(at)))
+                else:
+                    if fixed + size + 64 > step[T_CAPACITY]:
+                        step[T_NEEDED] = fixed + size + 64
+                        return
+                    copy_bytes(end, texts + start, size)
+                    copy_bytes(end + size, tail, head - tail)
+                    hash_ = hash_text(std, head, end - head + size + head - tail)
+                found = nb.int64(hash_ % buckets)
                 store_i64(place, stamp | code)
                 store_i64(place + 8, found)
         if found < 0:
-            found = step[T_DEFAULT]
+            found = default
         store_i64(ids + 8 * total, found)
         total += 1 if found >= 0 else 0
         store_i32(offsets + 4 * row + 4, total)
@@ -152,28 +182,7 @@ def _slot(table: int, mask: int, key: int) -> int:
 
 
 @jit
-def _clear(table: int, capacity: int) -> None:
-    for at in range(capacity):
-        store_i64(table + _ENTRY * at, 0)
-
-
-@jit
-def measure_map(step: Any, user: int) -> None:
-    """DONE: number of entries of a map, and of the maps in it."""
-    array = child(user, step[T_USER])
-    first, last = list_span(array, 0)
-    total = last - first
-    if step[T_SECOND] != 0:
-        entries = child(array, 0)
-        inner = child(entries, 1)
-        for index in range(first, last):
-            begin, end = list_span(inner, entry(entries, index))
-            total += end - begin
-    step[T_DONE] = total
-
-
-@jit
-def _fill(step: Any, dictionary: Any, table: int, mask: int, array: int, row: int, above: int) -> None:
+def _fill(dictionary: Any, table: int, mask: int, array: int, row: int, above: int) -> None:
     """Enters the numbers of a map under the codes of its keys; of equal keys the last wins."""
     entries = child(array, 0)
     keys, values = child(entries, 0), child(entries, 1)
@@ -189,21 +198,43 @@ def _fill(step: Any, dictionary: Any, table: int, mask: int, array: int, row: in
 
 
 @jit
-def _span(codes: int, spans: int, row: int) -> Any:
-    """Elements of a row in a pool of codes; without spans the row's own code is the only one."""
-    if spans == 0:
+def _span(place: int, stride: int, pool: int, row: int) -> Any:
+    """A row's elements: in a pool of codes, or its own code as the only one."""
+    if pool == 0:
         return row, row + 1
-    first = nb.int64(load_u32(spans + 8 * row))
-    return first, first + load_i32(spans + 8 * row + 4)
+    first = nb.int64(load_u32(place + stride * row))
+    return first, first + load_i32(place + stride * row + 4)
+
+
+@jit
+def _elements(place: int, stride: int, pool: int) -> Any:
+    """Where the codes of `_span`'s elements are, and how far apart."""
+    if pool == 0:
+        return place, stride
+    return pool, nb.int64(4)
+
+
+@jit
+def _table(step: Any, entries: int) -> int:
+    """Clears a table for entries (key, value) of 16 bytes; returns its mask, or -1 if SCRATCH is too small for it."""
+    capacity = nb.int64(4)
+    while capacity < 2 * entries:
+        capacity *= 2
+    if _ENTRY * capacity > step[T_CAPACITY]:
+        step[T_NEEDED] = _ENTRY * capacity
+        return -1
+    for at in range(2 * capacity):
+        store_i64(step[T_SCRATCH] + 8 * at, 0)
+    return capacity - 1
 
 
 @jit
 def _combined(combiner: int, count: int, total: float, value: float) -> float:
-    if count == 0 or combiner == 4:
+    if count == 0 or combiner == COMBINE_COUNT:
         return value
-    if combiner <= 1:
+    if combiner == COMBINE_SUM or combiner == COMBINE_MEAN:
         return total + value
-    if combiner == 2:
+    if combiner == COMBINE_MIN:
         return value if value < total else total
     return value if value > total else total
 
@@ -212,24 +243,27 @@ def _combined(combiner: int, count: int, total: float, value: float) -> float:
 def _result(combiner: int, count: int, total: float) -> float:
     if count == 0:
         return float("nan")
-    if combiner == 1:
+    if combiner == COMBINE_MEAN:
         return total / count
-    return float(count) if combiner == 4 else total
+    return float(count) if combiner == COMBINE_COUNT else total
 
 
 @jit
 def lookup(step: Any, dictionaries: Any, user: int) -> None:
     """The numbers that the user's map has under each item's texts, combined."""
-    table, mask, combiner = step[T_SCRATCH], step[T_CAPACITY] - 1, step[T_COMBINER]
-    codes, spans, out = step[T_CODES], step[T_SPANS], step[T_OUT]
-    _clear(table, step[T_CAPACITY])
-    _fill(step, dictionaries[step[T_DICTIONARY]], table, mask, child(user, step[T_USER]), 0, 0)
-    pool = codes if spans == 0 else step[T_POOL]
+    array = user_array(user, step[T_USER])
+    first, last = list_span(array, 0)
+    table, mask, combiner, out = step[T_SCRATCH], _table(step, last - first), step[T_COMBINER], step[T_OUT]
+    if mask < 0:
+        return
+    _fill(dictionaries[step[T_DICTIONARY]], table, mask, array, 0, 0)
+    codes, stride, pool = step[T_CODES], step[T_STRIDE], step[T_POOL]
+    base, width = _elements(codes, stride, pool)
     for row in range(step[T_N]):
-        first, last = _span(codes, spans, row)
+        first, last = _span(codes, stride, pool, row)
         count, total = 0, 0.0
         for element in range(first, last):
-            code = load_i32(pool + 4 * element)
+            code = load_i32(base + width * element)
             if code > 0:
                 place = _slot(table, mask, code)
                 if load_i64(place) != 0:
@@ -241,10 +275,20 @@ def lookup(step: Any, dictionaries: Any, user: int) -> None:
 
 
 @jit
-def _fill_nested(step: Any, dictionaries: Any, array: int) -> None:
+def _nested_entries(array: int) -> int:
+    """Number of entries of a map, and of the maps in it."""
+    first, last = list_span(array, 0)
+    total, entries = last - first, child(array, 0)
+    inner = child(entries, 1)
+    for index in range(first, last):
+        begin, end = list_span(inner, entry(entries, index))
+        total += end - begin
+    return total
+
+
+@jit
+def _fill_nested(outer_texts: Any, inner_texts: Any, table: int, mask: int, array: int) -> None:
     """Enters the numbers of all inner maps under (outer code, inner code); of equal outer keys the last counts."""
-    table, mask = step[T_SCRATCH], step[T_CAPACITY] - 1
-    outer_texts, inner_texts = dictionaries[step[T_DICTIONARY]], dictionaries[step[T_SECOND_DICTIONARY]]
     entries = child(array, 0)
     keys, inner = child(entries, 0), child(entries, 1)
     first, last = list_span(array, 0)
@@ -256,28 +300,31 @@ def _fill_nested(step: Any, dictionaries: Any, array: int) -> None:
             place = _slot(table, mask, above)
             if load_i64(place) == 0:
                 store_i64(place, above)
-                _fill(step, inner_texts, table, mask, inner, element, above)
+                _fill(inner_texts, table, mask, inner, element, above)
 
 
 @jit
 def match(step: Any, dictionaries: Any, user: int) -> None:
     """The numbers that the user's map of maps has under every pair of each item's outer and inner texts, combined."""
-    table, mask, combiner = step[T_SCRATCH], step[T_CAPACITY] - 1, step[T_COMBINER]
-    outer_codes, outer_spans, inner_codes, inner_spans = step[T_CODES], step[T_SPANS], step[T_SECOND], step[T_SECOND_SPANS]
-    _clear(table, step[T_CAPACITY])
-    _fill_nested(step, dictionaries, child(user, step[T_USER]))
-    outer_pool = outer_codes if outer_spans == 0 else step[T_POOL]
-    inner_pool = inner_codes if inner_spans == 0 else step[T_SECOND_POOL]
+    array = user_array(user, step[T_USER])
+    table, mask, combiner = step[T_SCRATCH], _table(step, _nested_entries(array)), step[T_COMBINER]
+    if mask < 0:
+        return
+    _fill_nested(dictionaries[step[T_DICTIONARY]], dictionaries[step[T_SECOND_DICTIONARY]], table, mask, array)
+    outer_codes, outer_stride, outer_pool = step[T_CODES], step[T_STRIDE], step[T_POOL]
+    inner_codes, inner_stride, inner_pool = step[T_SECOND], step[T_SECOND_STRIDE], step[T_SECOND_POOL]
+    outer_base, outer_width = _elements(outer_codes, outer_stride, outer_pool)
+    inner_base, inner_width = _elements(inner_codes, inner_stride, inner_pool)
     for row in range(step[T_N]):
-        first, last = _span(outer_codes, outer_spans, row)
-        begin, end = _span(inner_codes, inner_spans, row)
+        first, last = _span(outer_codes, outer_stride, outer_pool, row)
+        begin, end = _span(inner_codes, inner_stride, inner_pool, row)
         count, total = 0, 0.0
         for outer in range(first, last):
-            above = load_i32(outer_pool + 4 * outer) << 32
+            above = load_i32(outer_base + outer_width * outer) << 32
             if above <= 0:
                 continue
             for inner in range(begin, end):
-                code = load_i32(inner_pool + 4 * inner)
+                code = load_i32(inner_base + inner_width * inner)
                 if code > 0:
                     place = _slot(table, mask, above | code)
                     if load_i64(place) != 0:
@@ -289,21 +336,8 @@ def match(step: Any, dictionaries: Any, user: int) -> None:
 
 
 @jit
-def measure_words(step: Any, user: int) -> None:
-    """DONE: number of the user's words."""
-    array = child(user, step[T_USER])
-    first, last = list_span(array, 0) if step[T_IS_LIST] == 1 else (nb.int64(0), nb.int64(1))
-    step[T_DONE] = last - first
-
-
-@jit
-def _mark_words(step: Any, dictionary: Any, user: int) -> int:
-    """Enters how often each of the user's words occurs; returns the number of words. IS_INT: they are a list."""
-    array = child(user, step[T_USER])
-    words, first, last = array, nb.int64(0), nb.int64(1)
-    if step[T_IS_LIST] == 1:
-        words = child(array, 0)
-        first, last = list_span(array, 0)
+def _mark_words(dictionary: Any, table: int, mask: int, words: int, first: int, last: int) -> int:
+    """Enters how often each of the user's words occurs; returns the number of words."""
     count = 0
     for element in range(first, last):
         text, size = text_at(words, element)
@@ -312,7 +346,7 @@ def _mark_words(step: Any, dictionary: Any, user: int) -> int:
         count += 1
         code = text_code(dictionary, text, size)
         if code > 0:
-            place = _slot(step[T_SCRATCH], step[T_CAPACITY] - 1, code)
+            place = _slot(table, mask, code)
             store_i64(place, code)
             store_i64(place + 8, load_i64(place + 8) + 1)
     return count
@@ -320,24 +354,27 @@ def _mark_words(step: Any, dictionary: Any, user: int) -> int:
 
 @jit
 def overlap(step: Any, dictionaries: Any, user: int) -> None:
-    """The share of common words: of the item's words, or (OF_USER) of the user's. Words count as often as they occur."""
-    table, capacity = step[T_SCRATCH], step[T_CAPACITY]
-    codes, spans = step[T_CODES], step[T_SPANS]
-    pool = codes if spans == 0 else step[T_POOL]
-    for at in range(capacity):
-        store_i64(table + _ENTRY * at, 0)
-        store_i64(table + _ENTRY * at + 8, 0)
-    words = _mark_words(step, dictionaries[step[T_DICTIONARY]], user)
-    of_user = step[T_OF_USER] == 1
+    """The share of common words: of the item's words, or (OF_USER) of the user's; repeated words count again."""
+    words = user_array(user, step[T_USER])
+    first, last = nb.int64(0), nb.int64(1)
+    if step[T_IS_LIST] == 1:
+        first, last = list_span(words, 0)
+        words = child(words, 0)
+    table, mask = step[T_SCRATCH], _table(step, last - first)
+    if mask < 0:
+        return
+    known = _mark_words(dictionaries[step[T_DICTIONARY]], table, mask, words, first, last)
+    codes, stride, pool, of_user = step[T_CODES], step[T_STRIDE], step[T_POOL], step[T_OF_USER] == 1
+    base, width = _elements(codes, stride, pool)
     for row in range(step[T_N]):
-        first, last = _span(codes, spans, row)
+        first, last = _span(codes, stride, pool, row)
         common, length = 0, 0
         for element in range(first, last):
-            code = load_i32(pool + 4 * element)
+            code = load_i32(base + width * element)
             if code <= 0:
                 continue
             length += 1
-            place = _slot(table, capacity - 1, code)
+            place = _slot(table, mask, code)
             if load_i64(place) == 0:
                 continue
             if not of_user:
@@ -347,18 +384,22 @@ def overlap(step: Any, dictionaries: Any, user: int) -> None:
                 common += times
                 store_i64(place + 8, ((row + 1) << 32) | times)
         share = float("nan")
-        if words > 0 and length > 0:
-            share = common / words if of_user else common / length
+        if known > 0 and length > 0:
+            share = common / known if of_user else common / length
         store_f64(step[T_OUT] + 8 * row, share)
 
 
 @jit
 def events(step: Any, dictionaries: Any, user: int) -> None:
-    """Codes of an attribute of the user's events; DEFAULT for one that is missing or that no item has."""
-    dictionary, array = dictionaries[step[T_DICTIONARY]], child(user, step[T_USER])
+    """Codes of an attribute of the user's events, DONE; DEFAULT for one that is missing or that no item has."""
+    dictionary, array = dictionaries[step[T_DICTIONARY]], user_array(user, step[T_USER])
     words = child(array, 0)
-    first, _ = list_span(array, 0)
-    for index in range(step[T_N]):
+    first, last = list_span(array, 0)
+    if last - first > step[T_CAPACITY]:
+        step[T_NEEDED] = last - first
+        return
+    step[T_DONE] = last - first
+    for index in range(last - first):
         text, size = text_at(words, first + index)
         code = text_code(dictionary, text, size)
         store_i64(step[T_OUT] + 8 * index, code if code > 0 else step[T_DEFAULT])

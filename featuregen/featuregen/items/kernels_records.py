@@ -11,6 +11,7 @@ from featuregen.items.table import (
     T_AT,
     T_BIT,
     T_BYTES,
+    T_CAPACITY,
     T_CODES,
     T_CURRENT,
     T_DATA,
@@ -19,7 +20,9 @@ from featuregen.items.table import (
     T_DONE,
     T_ELEMENT_VALID,
     T_FIRST,
+    T_FLAG,
     T_N,
+    T_NEEDED,
     T_OFFSETS,
     T_OUT,
     T_POOL,
@@ -30,7 +33,6 @@ from featuregen.items.table import (
     T_VALID,
     T_WEIGHT_POOL,
     T_WEIGHTS,
-    T_FLAG,
 )
 from featuregen.kernels_memory import (
     copy_bytes,
@@ -56,7 +58,7 @@ def _set_bit(bitmap: int, bit: int, value: bool) -> None:
 
 @jit
 def store(step: Any) -> None:
-    """Writes SIZE bytes (a multiple of 4) of each of N rows to records from FIRST on; sets the flag of a missing one."""
+    """Writes SIZE bytes (a multiple of 4) of each row to the records from FIRST on; sets the flag of a missing one."""
     size, stride, valid, bit, flag = step[T_SIZE], step[T_STRIDE], step[T_VALID], step[T_BIT], step[T_FLAG]
     for row in range(step[T_N]):
         record = step[T_RECORDS] + (step[T_FIRST] + row) * stride
@@ -163,17 +165,21 @@ def load_number(step: Any) -> None:
 
 
 @jit
-def measure(step: Any) -> None:
-    """DONE: number of elements of all spans, an empty one counted as one."""
+def _fits(step: Any) -> bool:
+    """Says whether there is room for all elements of all spans, an empty one counted as one."""
     place, stride, total = step[T_RECORDS] + step[T_AT] + 4, step[T_STRIDE], 0
     for row in range(step[T_N]):
         total += max(load_i32(place + stride * row), 1)
-    step[T_DONE] = total
+    if total > step[T_CAPACITY]:
+        step[T_NEEDED] = total
+    return total <= step[T_CAPACITY]
 
 
 @jit
 def load_ids(step: Any) -> None:
     """Ids, and weights if there are any, of an output that has several in a row; DONE is their number."""
+    if not _fits(step):
+        return
     place, stride, out, total = step[T_RECORDS] + step[T_AT], step[T_STRIDE], step[T_OUT], 0
     weights, pool = step[T_WEIGHTS], step[T_POOL]
     store_i32(step[T_OFFSETS], 0)
@@ -191,6 +197,8 @@ def load_ids(step: Any) -> None:
 @jit
 def load_listed(step: Any) -> None:
     """Ids of lists of texts: each code's id; DEFAULT (-1: nothing) for a row that has none. DONE is their number."""
+    if not _fits(step):
+        return
     place, stride, out, total = step[T_RECORDS] + step[T_AT], step[T_STRIDE], step[T_OUT], 0
     pool, ids, default, offsets = step[T_POOL], step[T_SOURCE], step[T_DEFAULT], step[T_OFFSETS]
     store_i32(offsets, 0)
@@ -269,5 +277,3 @@ def load_texts(step: Any, dictionaries: Any) -> None:
             total += 1
         _set_bit(step[T_VALID], row, length >= 0)
         store_i32(step[T_OFFSETS] + 4 * row + 4, total)
-
-

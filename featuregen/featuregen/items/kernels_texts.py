@@ -13,6 +13,7 @@ from featuregen.items.table import (
     D_SLOTS,
     D_TEXTS,
     T_BIT,
+    T_CODES,
     T_CURRENT,
     T_DATA,
     T_DICTIONARY,
@@ -171,7 +172,7 @@ def find(step: Any, dictionaries: Any) -> None:
 
 @jit
 def follow(step: Any) -> None:
-    """Writes the slot of the record of each key's code, 0 if there is none.
+    """Writes the slot of the record of each key's code, 0 if there is none; and to CODES the code, then -1.
 
     A record that was written after this reader's view began, in slot SIZE or behind, leads to the one before it.
     """
@@ -182,3 +183,4 @@ def follow(step: Any) -> None:
         while slot >= count:
             slot = load_i32(records + stride * slot)
         store_i32(step[T_OUT] + 4 * row, slot)
+        store_i32(step[T_CODES] + 4 * row, code if slot > 0 else nb.int64(-1))

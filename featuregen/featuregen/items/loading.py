@@ -19,13 +19,13 @@ from featuregen.items.table import (
     LOAD_NUMBER,
     LOAD_TEXT,
     LOAD_TEXTS,
-    MEASURE,
     MEASURE_TEXT,
     MEASURE_TEXTS,
     STEP_WIDTH,
     T_AT,
     T_BIT,
     T_BYTES,
+    T_CAPACITY,
     T_CODES,
     T_CURRENT,
     T_DATA,
@@ -35,6 +35,7 @@ from featuregen.items.table import (
     T_FLAG,
     T_KIND,
     T_N,
+    T_NEEDED,
     T_OFFSETS,
     T_OUT,
     T_POOL,
@@ -72,26 +73,36 @@ class Records:
 
     Args:
         view: what the reader sees.
-        codes: int32[n], codes of keys; a record of -1, and of an item that was deleted, is that of no item.
+        codes: int32[n], codes of keys; -1 of an item that is not there.
+        slots: int32[n], where the records were; 0, the record of nothing, of such an item.
+        copied: uint8[n * size], the records.
     """
 
-    def __init__(self, view: View, codes: Any) -> None:
-        store = view.store
-        self._view, self._codes, self._rows = view, codes, len(codes)
-        self._size = store.layout.size
-        self._slots = np.empty(len(codes), np.int32)
-        self._copy = np.empty(len(codes) * self._size, np.uint8)
+    def __init__(self, view: View, codes: Any, slots: Any, copied: Any) -> None:
+        self._view, self._rows, self._size = view, len(codes), view.store.layout.size
+        self._codes, self._slots, self._copy = codes, slots, copied
+
+    @classmethod
+    def of(cls, view: View, codes: Any) -> "Records":
+        """Copies the records of items; codes of keys that were deleted become -1."""
+        store, size = view.store, view.store.layout.size
+        slots, known = np.empty(len(codes), np.int32), np.empty(len(codes), np.int32)
+        copied = np.empty(len(codes) * size, np.uint8)
         steps = _step(FOLLOW, len(codes), 2)
-        steps[:, T_RECORDS], steps[:, T_STRIDE] = store.records.address, self._size
+        steps[:, T_RECORDS], steps[:, T_STRIDE] = store.records.address, size
         steps[0, T_CURRENT], steps[0, T_SIZE] = store.current.address, view.slots
-        steps[0, T_SOURCE], steps[0, T_OUT] = codes.ctypes.data, self._slots.ctypes.data
-        steps[1, T_KIND] = COPY
-        steps[1, T_SOURCE], steps[1, T_OUT] = self._slots.ctypes.data, self._copy.ctypes.data
+        steps[0, T_SOURCE], steps[0, T_OUT], steps[0, T_CODES] = codes.ctypes.data, slots.ctypes.data, known.ctypes.data
+        steps[1, T_KIND], steps[1, T_SOURCE], steps[1, T_OUT] = COPY, slots.ctypes.data, copied.ctypes.data
         run_steps(steps, view.dictionaries, 0)
+        return cls(view, known, slots, copied)
 
     def keys(self) -> pa.StringArray:
         """Returns the items' keys; of an item that is not there a null."""
-        return self._texts(KEYS, np.where(self._slots > 0, self._codes, -1).astype(np.int32))
+        return self._texts(KEYS, self._codes)
+
+    def codes_of(self, field: Field) -> Any:
+        """Returns int32[n], the codes of a text column; no more than 0 where there is no text."""
+        return self._codes if field.kind == "key" else self._words(field.at)
 
     def array(self, field: Field) -> pa.Array:
         """Returns a stored column."""
@@ -101,9 +112,7 @@ class Records:
             return self._numbers(field)
         if field.kind == "texts":
             return self._lists(field)
-        if field.kind == "key":
-            return self.keys()
-        return self._texts(self._view.store.numbers[field.column.name], self._words(field.at))
+        return self._texts(self._view.store.numbers[field.column.name], self.codes_of(field))
 
     def column(self, result: Result) -> Column:
         """Returns a stored output."""
@@ -119,13 +128,15 @@ class Records:
             total = self._run(self._of_record(LOAD_ID, result.at), fields | {T_OUT: ids.ctypes.data})
             return Column(self._rows, ids[:total], offsets)
         name, store = result.operation.output.name, self._view.store
-        ids = np.empty(self._run(self._of_record(MEASURE, result.at), {}), np.int64)
-        fields |= {T_OUT: ids.ctypes.data, T_POOL: store.id_pools[name].address}
+        step = self._of_record(LOAD_IDS, result.at)
+        self._run(step, {})
+        ids = np.empty(int(step[0, T_NEEDED]), np.int64)
+        fields |= {T_OUT: ids.ctypes.data, T_POOL: store.id_pools[name].address, T_CAPACITY: len(ids)}
         weights = None
         if name in store.weight_pools:
             weights = np.empty(len(ids), np.float32)
             fields |= {T_WEIGHTS: weights.ctypes.data, T_WEIGHT_POOL: store.weight_pools[name].address}
-        total = self._run(self._of_record(LOAD_IDS, result.at), fields)
+        total = self._run(step, fields)
         return Column(self._rows, ids[:total], offsets, weights=None if weights is None else weights[:total])
 
     def _words(self, at: int) -> Any:

@@ -30,6 +30,7 @@ from featuregen.items.table import (
     T_BIT,
     T_CURRENT,
     T_FIRST,
+    T_FLAG,
     T_KIND,
     T_N,
     T_OFFSETS,
@@ -38,7 +39,6 @@ from featuregen.items.table import (
     T_SOURCE,
     T_STRIDE,
     T_VALID,
-    T_FLAG,
 )
 from featuregen.results import Column
 
@@ -65,6 +65,19 @@ class View:
     alive: list[Any]
 
 
+@dataclass(frozen=True, slots=True)
+class Items:
+    """Items that were found once, to be ranked without looking for their keys again.
+
+    Attributes:
+        view: what the cache had at that time.
+        codes: int32[n], -1 for a key that it did not have.
+    """
+
+    view: View
+    codes: Any
+
+
 class Store:
     """One generation. One thread writes; any number of threads read through views.
 
@@ -72,11 +85,22 @@ class Store:
         division: the divided plan.
         layout: of its records.
         side: computes what is stored.
+
+    Attributes:
+        numbers: column of texts -> number of its dictionary.
+        defaults: output -> id of its default, -1 if there is none; of listed ids and coded combos.
+        pools: column of lists of texts -> codes.
+        id_pools, weight_pools: output of several ids -> ids, and weights.
+        id_tables: of each listed operation, the id of each code.
+        slots: number of slots.
+        live: number of items.
     """
 
     def __init__(self, division: Division, layout: Layout, side: ItemSide) -> None:
         self.division, self.layout, self._side = division, layout, side
         self.numbers = _numbers(layout)
+        self.defaults = side.defaults
+        self._fields = {field.column.name: field for field in layout.fields}
         self.dictionaries = Dictionaries(1 + max(self.numbers.values(), default=0))
         self.records = Region(np.uint8)
         self.current = Region(np.int32)
@@ -87,6 +111,10 @@ class Store:
         self._arrow = ArrowStore([f.column for f in layout.fields if f.kind == "arrow"])
         self.slots = 0
         self.live = 0
+
+    def field(self, column: str) -> Field:
+        """Returns where a stored column is."""
+        return self._fields[column]
 
     def _weighted(self) -> list[str]:
         outputs = [r.operation.output for r in self.layout.results if r.kind == "ids"]
@@ -216,4 +244,3 @@ def _numbers(layout: Layout) -> dict[str, int]:
         if field.kind in ("text", "texts"):
             numbers[field.column.name] = len(set(numbers.values()) | {KEYS})
     return numbers
-

@@ -4,7 +4,8 @@ As in `featuregen.layout`, a step is a row of int64 and every pointer is an addr
 a new plan compiles nothing. Two steps use the same number for another field if it has no meaning for both.
 """
 
-# A step. N: rows or elements; DONE: what the kernel says when it has run.
+# A step. N: rows or elements; DONE: what the kernel says when it has run. NEEDED: it has not run, because it needs more
+# than CAPACITY: bytes of scratch, or elements of what it writes.
 T_KIND, T_N, T_DONE = 0, 1, 2
 T_SOURCE, T_OUT, T_OFFSETS, T_WEIGHTS = 3, 4, 5, 6
 T_TEXTS, T_DATA, T_VALID, T_BIT = 7, 8, 9, 10  # of an Arrow array that is encoded, or found
@@ -13,8 +14,9 @@ T_CURRENT, T_FIRST, T_SCRATCH, T_POOL, T_WEIGHT_POOL = 16, 17, 18, 19, 20
 T_DEFAULT, T_USER, T_IS_LIST, T_COMBINER, T_FLAG, T_OF_USER = 21, 22, 23, 24, 25, 25
 T_PARTS, T_PART_COUNT, T_PREFIX, T_PREFIX_SIZE, T_BUFFER = 26, 27, 28, 29, 30
 T_STD, T_BUCKETS, T_MIX, T_STAMP = 31, 32, 33, 34
-T_CODES, T_SPANS, T_SECOND, T_SECOND_SPANS, T_CAPACITY = 35, 36, 37, 38, 39
-T_SECOND_DICTIONARY, T_BYTES, T_ELEMENT_VALID, T_SECOND_POOL = 40, 41, 42, 43
+T_CODES, T_CAPACITY, T_NEEDED = 35, 36, 37
+T_SECOND, T_SECOND_STRIDE, T_SECOND_POOL, T_SECOND_DICTIONARY = 38, 39, 40, 41
+T_BYTES, T_ELEMENT_VALID = 42, 43
 STEP_WIDTH = 44
 
 (
@@ -31,22 +33,19 @@ STEP_WIDTH = 44
     LOAD_ID,
     LOAD_CODE,
     LOAD_NUMBER,
-    MEASURE,
     LOAD_IDS,
     LOAD_LISTED,
     MEASURE_TEXT,
     LOAD_TEXT,
     MEASURE_TEXTS,
     LOAD_TEXTS,
-    MEASURE_COMBO,
     COMBO,
-    MEASURE_MAP,
     LOOKUP,
     MATCH,
-    MEASURE_WORDS,
     OVERLAP,
     EVENTS,
-) = range(28)
+    RELEASE,
+) = range(25)
 
 # A dictionary of texts: code c is the text [ENDS[c], ENDS[c + 1]). Code 0 is the empty text. A slot of the
 # open-addressing table holds the upper half of the hash, and code + 1; LIMIT: at most so many codes before it grows.

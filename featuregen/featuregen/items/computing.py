@@ -1,0 +1,204 @@
+"""One request after the other over a table of steps: memory, addresses, and what the kernels wrote as columns.
+
+What they write is allocated in blocks, one for all outputs of the same shape. A kernel that needs more room than it has
+says so, and everything is run again with more.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from featuregen.items.exports import Exports
+from featuregen.items.kernels import run_steps
+from featuregen.items.loading import Records
+from featuregen.items.steps import NO_EVENT, StepTable
+from featuregen.items.store import Store, View
+from featuregen.items.table import (
+    COPY,
+    EVENTS,
+    FOLLOW,
+    STEP_WIDTH,
+    T_BUFFER,
+    T_CAPACITY,
+    T_CODES,
+    T_CURRENT,
+    T_DONE,
+    T_KIND,
+    T_N,
+    T_NEEDED,
+    T_OFFSETS,
+    T_OUT,
+    T_RECORDS,
+    T_SCRATCH,
+    T_SIZE,
+    T_SOURCE,
+    T_STAMP,
+    T_STRIDE,
+    T_WEIGHTS,
+)
+from featuregen.results import Column
+
+_LAST_STAMP = 2**31 - 1
+_FLOATS, _INTS = pa.float64(), pa.int64()
+_LISTS = pa.list_(_INTS)
+
+
+class Computing:
+    """Runs the steps of a store. Used by one thread at a time."""
+
+    def __init__(self, store: Store, exports: Exports) -> None:
+        self.store, self._exports = store, exports
+        self._steps = StepTable(store, exports)
+        self._table = self._steps.table
+        self._begin = np.zeros((2, STEP_WIDTH), np.int64)
+        self._begin[:, T_KIND] = FOLLOW, COPY
+        self._begin[:, T_RECORDS], self._begin[:, T_STRIDE] = store.records.address, store.layout.size
+        self._begin[0, T_CURRENT] = store.current.address
+        self._copy_at = _columns(self._steps.of_copy)
+        self._codes_at = _columns(self._steps.of_codes)
+        self._capacities = [1024] * len(self._steps.many.names)
+        self._stamp, self._rows, self._room = 0, 0, 0
+        self._grow_rows(1024)
+        self._grow_scratch(self._steps.combos, T_BUFFER, 1024)
+        self._grow_scratch(self._steps.maps, T_SCRATCH, 1 << 14)
+        self._grow_events(1024)
+
+    def copy(self, view: View, codes: Any) -> Records:
+        """Copies the records of some items: what `compute` and `columns` are about."""
+        rows = self._rows = len(codes)
+        if rows > self._room:
+            self._grow_rows(rows + rows // 4)
+        begin = self._begin
+        begin[:, T_N] = rows
+        begin[0, T_SOURCE], begin[0, T_SIZE] = codes.ctypes.data, view.slots
+        run_steps(begin, view.dictionaries, 0)
+        size = self.store.layout.size
+        return Records(view, self._codes[:rows], self._slots[:rows], self._copied[: rows * size])
+
+    def compute(self, view: View, arrays: Sequence[pa.Array], event_codes: Mapping[str, Any]) -> dict[str, pa.Array]:
+        """Runs all steps; returns the columns that the rest of the plan reads.
+
+        Args:
+            view: what the reader sees.
+            arrays: the columns of the rest of the plan.
+            event_codes: int64[events] of columns of codes that are known already.
+        """
+        table, steps = self._table, self._steps
+        self._stamp += 1
+        if self._stamp > _LAST_STAMP:
+            steps.forget()
+            self._stamp = 1
+        table[:-1, T_N], table[steps.combos, T_STAMP] = self._rows, self._stamp
+        for name, step in zip(steps.events.names, steps.events.steps, strict=True):
+            table[step, T_KIND] = -1 if name in event_codes else EVENTS
+        while True:
+            self._allocate()
+            table[:, T_NEEDED] = 0
+            run_steps(table, view.dictionaries, self._exports.export(arrays))
+            if not table[:, T_NEEDED].any():
+                return self._made(event_codes)
+            self._make_room()
+
+    def columns(self) -> dict[str, Column]:
+        """Returns the outputs that the last `compute` wrote; the arrays are the caller's to keep."""
+        rows, steps, result = self._rows, self._steps, {}
+        for name, values in zip(steps.dense.names, self._dense, strict=True):
+            result[name] = Column(rows, values=values)
+        for (_, name, _), values in zip(steps.wide, self._wide, strict=True):
+            result[name] = Column(rows, values=values)
+        totals = self._table[steps.ones.steps, T_DONE].tolist()
+        for name, ids, offsets, total in zip(steps.ones.names, self._ones, self._offsets, totals, strict=False):
+            result[name] = Column(rows, ids if total == rows else ids[:total], offsets)
+        totals = self._table[steps.many.steps, T_DONE].tolist()
+        offsets_of_many = self._offsets[len(self._ones) :]
+        for name, (ids, weights), offsets, total in zip(
+            steps.many.names, self._many, offsets_of_many, totals, strict=True
+        ):
+            result[name] = Column(rows, ids[:total], offsets, weights=None if weights is None else weights[:total])
+        return result
+
+    def _allocate(self) -> None:
+        rows, steps, table = self._rows, self._steps, self._table
+        ones, many = len(steps.ones.steps), len(steps.many.steps)
+        self._dense = _block(table, steps.dense.steps, T_OUT, (len(steps.dense.steps), rows, 1), np.float32)
+        self._ones = _block(table, steps.ones.steps, T_OUT, (ones, rows), np.int64)
+        self._offsets = _block(table, steps.ones.steps + steps.many.steps, T_OFFSETS, (ones + many, rows + 1), np.int32)
+        self._wide = [np.empty((rows, width), np.float32) for _, _, width in steps.wide]
+        for (step, _, _), values in zip(steps.wide, self._wide, strict=True):
+            table[step, T_OUT] = values.ctypes.data
+        self._many = [
+            (np.empty(size, np.int64), np.empty(size, np.float32) if name in steps.weighted else None)
+            for name, size in zip(steps.many.names, self._capacities, strict=True)
+        ]
+        for step, (ids, weights) in zip(steps.many.steps, self._many, strict=True):
+            table[step, T_OUT], table[step, T_CAPACITY] = ids.ctypes.data, len(ids)
+            table[step, T_WEIGHTS] = 0 if weights is None else weights.ctypes.data
+
+    def _make_room(self) -> None:
+        steps, needed = self._steps, self._table[:, T_NEEDED]
+        for group, field in ((steps.combos, T_BUFFER), (steps.maps, T_SCRATCH)):
+            if needed[group].any():
+                self._grow_scratch(group, field, 2 * int(needed[group].max()))
+        if needed[steps.events.steps].any():
+            self._grow_events(2 * int(needed[steps.events.steps].max()))
+        for index, step in enumerate(steps.many.steps):
+            if needed[step]:
+                self._capacities[index] = int(needed[step]) * 5 // 4
+
+    def _grow_rows(self, room: int) -> None:
+        steps, table = self._steps, self._table
+        self._room = room
+        self._slots, self._codes = np.empty(room, np.int32), np.empty(room, np.int32)
+        self._copied = np.empty(room * self.store.layout.size, np.uint8)
+        begin = self._begin
+        begin[:, T_OUT] = self._slots.ctypes.data, self._copied.ctypes.data
+        begin[0, T_CODES], begin[1, T_SOURCE] = self._codes.ctypes.data, self._slots.ctypes.data
+        for places, array in ((self._copy_at, self._copied), (self._codes_at, self._codes)):
+            table[places[0], places[1]] = places[2] + array.ctypes.data
+        self._numbers = _block(table, steps.numbers.steps, T_OUT, (len(steps.numbers.steps), room), np.float64)
+        self._candidates = _block(table, steps.candidates.steps, T_OUT, (len(steps.candidates.steps), room), np.int64)
+        self._buffers = [pa.py_buffer(numbers) for numbers in (self._numbers, self._candidates)]
+
+    def _grow_scratch(self, group: list[int], field: int, size: int) -> None:
+        scratch = np.empty(size, np.uint8)
+        setattr(self, f"_scratch{field}", scratch)
+        self._table[group, field], self._table[group, T_CAPACITY] = scratch.ctypes.data, size
+
+    def _grow_events(self, size: int) -> None:
+        steps = self._steps.events.steps
+        self._events = _block(self._table, steps, T_OUT, (len(steps), size), np.int64)
+        self._table[steps, T_CAPACITY] = size
+
+    def _made(self, event_codes: Mapping[str, Any]) -> dict[str, pa.Array]:
+        made, steps, rows = {}, self._steps, self._rows
+        for index, name in enumerate(steps.numbers.names):
+            made[name] = pa.Array.from_buffers(_FLOATS, rows, [None, self._buffers[0]], 0, index * self._room)
+        for index, name in enumerate(steps.candidates.names):
+            made[name] = pa.Array.from_buffers(_INTS, rows, [None, self._buffers[1]], 0, index * self._room)
+        for index, (name, step) in enumerate(zip(steps.events.names, steps.events.steps, strict=True)):
+            codes = event_codes.get(name)
+            if codes is None:
+                codes = self._events[index, : self._table[step, T_DONE]]
+            lists = np.array([0, len(codes)], np.int32)
+            values = pa.Array.from_buffers(_INTS, len(codes), [None, pa.py_buffer(codes)], 0)
+            made[name] = pa.Array.from_buffers(_LISTS, 1, [None, pa.py_buffer(lists)], 0, children=[values])
+        return made
+
+
+def missing_events(codes: Any) -> Any:
+    """Returns int64 codes of events' attributes of which none is a text."""
+    return np.where(codes > 0, codes, NO_EVENT).astype(np.int64)
+
+
+def _columns(places: list[tuple[int, int, int]]) -> Any:
+    return np.array(places, np.int64).reshape(-1, 3).T
+
+
+def _block(table: Any, steps: list[int], field: int, shape: tuple[int, ...], kind: Any) -> Any:
+    """Allocates one array for several steps and tells each where its part is."""
+    block = np.empty(shape, kind)
+    if steps:
+        table[steps, field] = block.ctypes.data + block.strides[0] * np.arange(len(steps))
+    return block

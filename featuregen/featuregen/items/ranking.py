@@ -1,0 +1,134 @@
+"""A plan's features of one user with items that lie in the cache: the same bits as if the items had come along.
+
+Two runs of the item kernels and one of the plan's rest: records are copied, then stored outputs are loaded and coded
+operations computed, and what they make is read by the rest like any other column.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pyarrow as pa
+
+from featuregen.arrays import missing, to_array
+from featuregen.derivations import Derivations
+from featuregen.engine import make_program
+from featuregen.errors import FeatureError
+from featuregen.items.computing import Computing, missing_events
+from featuregen.items.exports import Exports
+from featuregen.items.loading import Records, find
+from featuregen.items.store import Items, View
+from featuregen.plan import Input
+from featuregen.results import Features
+from featuregen.sources import FieldType
+from featuregen.usercolumns import Behavior, User, UserColumns
+
+_NOTHING = pa.nulls(0)
+
+
+class CachedRanking:
+    """Ranks items of a cache. Used by one thread at a time.
+
+    Args:
+        cache: the items of the plan.
+        contents: of the files that the plan names.
+        backend: runs the rest of the plan.
+    """
+
+    def __init__(self, cache: Any, contents: Mapping[str, bytes], backend: str) -> None:
+        self.cache = cache
+        self._division = division = cache.division
+        self._rest = make_program(backend, division.rest, contents)
+        self._derivations = Derivations(division.rest, contents)
+        inputs = division.rest.inputs
+        self._user = UserColumns([i for i in inputs if not i.of_candidate and not i.name.endswith("#")])
+        self._own = inputs[len(self._user.columns) :]
+        self._at = {column.name: index for index, column in enumerate(division.rest.columns)}
+        self._read = {column for o in division.rest.operations for column in o.read}
+        self._read |= {column for d in division.rest.derivations for column in d.operation.read}
+        self._exports = Exports(division, self._at)
+        self._computing: Computing | None = None
+
+    def rank(
+        self,
+        user: User,
+        items: Items,
+        context: Mapping[str, object],
+        behavior: Behavior,
+        now_ms: int,
+        per_item: pa.RecordBatch | None,
+    ) -> Features:
+        """Computes the features; arguments and errors as those of `Engine.rank_cached`."""
+        view, codes, rows = items.view, items.codes, len(items.codes)
+        computing = self._computing
+        if computing is None or computing.store is not view.store:
+            computing = self._computing = Computing(view.store, self._exports)
+        arrays = self._user.arrays(user, context, behavior, now_ms)
+        event_codes = self._join(arrays, user, behavior, view)
+        records = computing.copy(view, codes)
+        shared = len(arrays)
+        for column in self._own:
+            arrays.append(self._given(column, records, view, per_item, rows))
+        kinds = [0] * shared + [int(column.of_candidate) for column in self._own]
+        self._derivations.extend(arrays, kinds, rows, 1, {})
+        made = computing.compute(view, arrays, event_codes)
+        for index, column in enumerate(self._own):
+            if column.name in made:
+                arrays[shared + index] = made[column.name]
+        columns = self._rest.run(arrays, kinds, rows, 1) if self._division.rest.operations else {}
+        columns |= computing.columns()
+        return Features(rows, {output.name: columns[output.name] for output in self._division.plan.outputs})
+
+    def _given(
+        self, column: Input, records: Records, view: View, per_item: pa.RecordBatch | None, rows: int
+    ) -> pa.Array:
+        """Returns a candidate's column that came with the request, or that the cache has; others are made later."""
+        if column.name in self._division.by_code or column.name.startswith("coded."):
+            return _NOTHING
+        if not column.name.startswith("context."):
+            return records.array(view.store.field(column.name))
+        names = per_item.schema.names if per_item is not None else []
+        if per_item is None or column.name not in names:
+            raise missing(column, names)
+        if per_item.num_rows != rows:
+            problem = f"per_item has {per_item.num_rows} rows, there are {rows} items"
+            raise FeatureError(None, problem, "give one row for each item")
+        return to_array(column, per_item.column(column.name))
+
+    def _join(self, arrays: list[pa.Array], user: User, behavior: Behavior, view: View) -> dict[str, Any]:
+        """Fills in what events of the request do not have and their items do; returns codes of such texts by column."""
+        codes: dict[str, Any] = {}
+        for log, attributes in self._division.joined.items():
+            left_out = [a for a in attributes if not _has(user, behavior, log, a)]
+            keys = _event_items(user, behavior, log) if left_out else None
+            if keys is None:
+                continue
+            records = Records.of(view, find(view, keys))
+            for attribute in left_out:
+                name, field = f"behavior.{log}.{attribute}", view.store.field(attributes[attribute])
+                if name in self._read:
+                    values = records.array(field)
+                    arrays[self._at[name]] = pa.ListArray.from_arrays(pa.array([0, len(values)], pa.int32()), values)
+                if f"{name}#" in self._division.by_code:
+                    codes[f"{name}#"] = missing_events(records.codes_of(field))
+        return codes
+
+
+def _has(user: User, behavior: Behavior, log: str, attribute: str) -> bool:
+    if isinstance(user, pa.RecordBatch) and f"behavior.{log}.{attribute}" in user.schema.names:
+        return True
+    return attribute in behavior.get(log, {})
+
+
+def _event_items(user: User, behavior: Behavior, log: str) -> pa.StringArray | None:
+    """Returns the keys of the events' items, None if there are none."""
+    name = f"behavior.{log}.item"
+    if isinstance(user, pa.RecordBatch) and name in user.schema.names:
+        lists = to_array(Input(name, FieldType.STRING, is_list=True), user.column(name))
+        return lists.flatten() if lists.is_valid()[0].as_py() else None
+    items = behavior.get(log, {}).get("item")
+    if items is None:
+        return None
+    try:
+        return pa.array(items, pa.string())
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        raise FeatureError(None, f"'{name}' has a key that is no text", str(error)) from None

@@ -1,0 +1,227 @@
+"""The table of steps of a ranking over one store, with all that is the same for every request."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from featuregen.items.division import Coded
+from featuregen.items.exports import Exports
+from featuregen.items.store import Store
+from featuregen.items.table import (
+    COMBO,
+    EVENTS,
+    LOAD,
+    LOAD_CODE,
+    LOAD_ID,
+    LOAD_IDS,
+    LOAD_LISTED,
+    LOOKUP,
+    MATCH,
+    MEMO_SLOTS,
+    OVERLAP,
+    RELEASE,
+    STEP_WIDTH,
+    T_AT,
+    T_BUCKETS,
+    T_CODES,
+    T_COMBINER,
+    T_DEFAULT,
+    T_DICTIONARY,
+    T_IS_LIST,
+    T_KIND,
+    T_MIX,
+    T_N,
+    T_OF_USER,
+    T_PART_COUNT,
+    T_PARTS,
+    T_POOL,
+    T_PREFIX,
+    T_PREFIX_SIZE,
+    T_RECORDS,
+    T_SCRATCH,
+    T_SECOND,
+    T_SECOND_DICTIONARY,
+    T_SECOND_POOL,
+    T_SECOND_STRIDE,
+    T_SIZE,
+    T_SOURCE,
+    T_STD,
+    T_STRIDE,
+    T_USER,
+    T_WEIGHT_POOL,
+)
+from featuregen.layout import COMBINE_COUNT, COMBINE_MAX, COMBINE_MEAN, COMBINE_MIN, COMBINE_SUM
+from featuregen.sources import FieldType
+
+NO_EVENT, NO_CANDIDATE = -1, -2
+"""Codes of missing attributes: two numbers that are never equal, so that a missing one matches nothing."""
+_ITEM_PART = -1
+_COMBINERS = {"sum": COMBINE_SUM, "mean": COMBINE_MEAN, "min": COMBINE_MIN, "max": COMBINE_MAX, "count": COMBINE_COUNT}
+
+
+@dataclass
+class Group:
+    """Steps that write outputs of the same shape."""
+
+    names: list[str] = field(default_factory=list)
+    steps: list[int] = field(default_factory=list)
+
+    def add(self, name: str, step: int) -> None:
+        """Adds a step and what it writes."""
+        self.names.append(name)
+        self.steps.append(step)
+
+
+class StepTable:
+    """Steps of a store.
+
+    Attributes:
+        table: int64[s, STEP_WIDTH].
+        dense: one float32 in each row.
+        wide: output and width: several float32 in each row.
+        ones: one id, or none, in each row; combos last.
+        many: several ids in each row.
+        weighted: names of those of `many` that have weights.
+        numbers: columns of coded numbers.
+        candidates: columns of codes of the items.
+        events: columns of codes of the user's events.
+        combos: steps that need a buffer for texts.
+        maps: steps that need a table.
+        of_copy, of_codes: (step, field, byte): addresses in the copied records, and of the items' own codes.
+    """
+
+    def __init__(self, store: Store, exports: Exports) -> None:
+        self.store, self._exports, division = store, exports, store.division
+        self._rows: list[dict[int, int]] = []
+        self._alive: list[Any] = []
+        self.dense, self.ones, self.many, self.numbers = Group(), Group(), Group(), Group()
+        self.candidates, self.events = Group(), Group()
+        self.wide: list[tuple[int, str, int]] = []
+        self.weighted: set[str] = set()
+        self.combos: list[int] = []
+        self.maps: list[int] = []
+        self.of_copy: list[tuple[int, int, int]] = []
+        self.of_codes: list[tuple[int, int, int]] = []
+        self._types = {column.name: column.type for column in division.plan.columns}
+        self._add_results()
+        for index, operation in enumerate(division.listed):
+            name, text = operation.output.name, operation.columns[0]
+            fields = {T_SOURCE: store.id_tables[index].address, T_POOL: store.pools[text].address}
+            step = self._load(LOAD_LISTED, store.field(text).at, fields | {T_DEFAULT: store.defaults[name]})
+            self.many.add(name, step)
+        for name, column in division.by_code.items():
+            self._add_by_code(name, column)
+        for coded in division.coded:
+            self._add_coded(coded)
+        self._add(RELEASE, {T_N: len(exports)})
+        self.table = np.zeros((len(self._rows), STEP_WIDTH), np.int64)
+        for row, values in zip(self.table, self._rows, strict=True):
+            row[list(values)] = list(values.values())
+
+    def _add(self, kind: int, fields: Mapping[int, int]) -> int:
+        self._rows.append({T_KIND: kind, **fields})
+        return len(self._rows) - 1
+
+    def _load(self, kind: int, at: int, fields: Mapping[int, int]) -> int:
+        """Adds a step that reads a field of the copied records."""
+        step = self._add(kind, {T_AT: at, T_STRIDE: self.store.layout.size, **fields})
+        self.of_copy.append((step, T_RECORDS, 0))
+        return step
+
+    def _add_results(self) -> None:
+        store = self.store
+        for result in store.layout.results:
+            output = result.operation.output
+            if result.kind == "id":
+                self.ones.add(output.name, self._load(LOAD_ID, result.at, {T_SIZE: result.size}))
+            elif result.kind == "ids":
+                weights = store.weight_pools.get(output.name)
+                fields = {T_POOL: store.id_pools[output.name].address}
+                if weights is not None:
+                    fields[T_WEIGHT_POOL] = weights.address
+                    self.weighted.add(output.name)
+                self.many.add(output.name, self._load(LOAD_IDS, result.at, fields))
+            elif output.width == 1:
+                self.dense.add(output.name, self._load(LOAD, result.at, {T_SIZE: 4}))
+            else:
+                step = self._load(LOAD, result.at, {T_SIZE: 4 * output.width})
+                self.wide.append((step, output.name, output.width))
+
+    def _add_by_code(self, name: str, column: str) -> None:
+        store = self.store
+        if name.startswith("behavior."):
+            fields = {T_USER: self._exports.index[name.rstrip("#")], T_DEFAULT: NO_EVENT}
+            self.events.add(name, self._add(EVENTS, fields | {T_DICTIONARY: store.numbers[column]}))
+            return
+        step = self._add(LOAD_CODE, {T_SIZE: 8, T_DEFAULT: NO_CANDIDATE})
+        self._operand(step, column, T_RECORDS, T_STRIDE, None)
+        self.candidates.add(name, step)
+
+    def _operand(self, step: int, column: str, place: int, stride: int, pool: int | None) -> None:
+        """Says where a step finds the codes of a column."""
+        field_, row = self.store.field(column), self._rows[step]
+        if field_.kind == "key":
+            self.of_codes.append((step, place, 0))
+            row[stride] = 4
+            return
+        self.of_copy.append((step, place, field_.at))
+        row[stride] = self.store.layout.size
+        if field_.kind == "texts":
+            assert pool is not None, column
+            row[pool] = self.store.pools[column].address
+
+    def _add_coded(self, coded: Coded) -> None:
+        if coded.name == "combo":
+            self._add_combo(coded)
+            return
+        store, operation = self.store, coded.operation
+        fields = {T_USER: self._exports.index[coded.user[0]], T_DICTIONARY: store.numbers[coded.item[0]]}
+        if coded.name == "overlap":
+            counted = operation.columns[0 if operation.method == "query_common_ratio" else 1]
+            fields[T_OF_USER] = counted == coded.user[0]
+            fields[T_IS_LIST] = self._types[coded.user[0]] is FieldType.STRING_LIST
+        else:
+            fields[T_COMBINER] = _COMBINERS[operation.combiner]
+        step = self._add({"lookup": LOOKUP, "match": MATCH, "overlap": OVERLAP}[coded.name], fields)
+        self._operand(step, coded.item[0], T_CODES, T_STRIDE, T_POOL)
+        if coded.name == "match":
+            self._rows[step][T_SECOND_DICTIONARY] = store.numbers[coded.item[1]]
+            self._operand(step, coded.item[1], T_SECOND, T_SECOND_STRIDE, T_SECOND_POOL)
+        self.maps.append(step)
+        self.numbers.add(coded.column, step)
+
+    def _add_combo(self, coded: Coded) -> None:
+        store, operation = self.store, coded.operation
+        assert operation.encoder is not None, operation.output.name
+        parts = [
+            (_ITEM_PART, 0) if c in coded.item else (self._exports.index[c], self._types[c] is FieldType.INT)
+            for c in operation.columns
+        ]
+        fields = {
+            T_DICTIONARY: store.numbers[coded.item[0]],
+            T_DEFAULT: store.defaults[operation.output.name],
+            T_BUCKETS: operation.encoder.buckets,
+            T_MIX: operation.mix,
+            T_STD: store.division.plan.hash == "std64",
+            T_PARTS: self._keep(np.array(parts, np.int64)),
+            T_PART_COUNT: len(parts),
+            T_PREFIX: self._keep(np.frombuffer(operation.prefix.encode() + bytes(8), np.uint8)),
+            T_PREFIX_SIZE: len(operation.prefix.encode()),
+            T_SCRATCH: self._keep(np.zeros(2 * MEMO_SLOTS, np.int64)),
+        }
+        step = self._add(COMBO, fields)
+        self._operand(step, coded.item[0], T_CODES, T_STRIDE, None)
+        self.combos.append(step)
+        self.ones.add(operation.output.name, step)
+
+    def _keep(self, array: Any) -> int:
+        self._alive.append(array)
+        return int(array.ctypes.data)
+
+    def forget(self) -> None:
+        """Empties the combos' memory."""
+        for array in self._alive:
+            if array.size == 2 * MEMO_SLOTS:
+                array[:] = 0
