@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from featuregen.digests import digest, digests
-from featuregen.engine import Engine
+from featuregen.engine import Backend, Engine
 from featuregen.plan import Plan, explain_difference
 from featuregen.replay_events import BehaviorTally, EventLog, compare, with_events
 from featuregen.results import Column
@@ -134,11 +134,18 @@ class Replayer:
         plan: the plan to prove.
         files: folder of the files that the plan names.
         events: behaviour -> raw events; where it is given, behaviours are made from it instead of from the snapshot.
+        backend: of the engine.
     """
 
-    def __init__(self, plan: Plan, files: Path | None = None, events: Mapping[str, EventLog] | None = None) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        files: Path | None = None,
+        events: Mapping[str, EventLog] | None = None,
+        backend: Backend = "auto",
+    ) -> None:
         self.plan = plan
-        self._engine = Engine(plan)
+        self._engine = Engine(plan, files, backend)
         self._form = SnapshotFormat(plan)
         self._events = dict(events or {})
         self._explained: dict[str, list[str]] = {}

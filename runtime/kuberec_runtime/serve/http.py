@@ -96,6 +96,7 @@ class HttpApi:
     async def _rank(self, headers: Mapping[str, str], body: bytes) -> HttpAnswer:
         media = media_type(headers.get("content-type", ""))
         debug = _debug_level(headers.get("x-kuberec-debug"))
+        # Ray Serve gives every request an id in this header, and sends it back with the answer.
         request_id = headers.get("x-request-id", "")[:_LONGEST_ID] or secrets.token_hex(8)
         if self._waiting >= self._most_waiting:
             raise Overloaded(f"{self._waiting} requests wait for this replica; try another, or again")
@@ -125,7 +126,7 @@ class HttpApi:
         stage.labels("parse").observe(parsed - started)
         stage.labels("encode").observe(self._clock() - ranked)
         stage.labels("total").observe(self._clock() - arrived)
-        return HttpAnswer(data, media, headers={"x-request-id": request_id})
+        return HttpAnswer(data, media)
 
     def _ready(self) -> HttpAnswer:
         status = self._replica.versions.status

@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 import pytest
 
 from featuregen.compiler import compile_plan
+from featuregen.engine import Backend
 from featuregen.errors import FeatureError
 from featuregen.plan import Plan
 from featuregen.replay import Replayer, Report
@@ -53,8 +54,9 @@ def wrong(report: Report) -> dict[str, int]:
     return {name: tally.mismatches for name, tally in report.features.items() if tally.mismatches}
 
 
-def test_the_golden_log_has_no_mismatch(plan: Plan) -> None:
-    report = Replayer(plan).check(read_batches(open_file(str(REQUESTS))))
+@pytest.mark.parametrize("backend", ["numba", "numpy"])
+def test_the_golden_log_has_no_mismatch(plan: Plan, backend: Backend) -> None:
+    report = Replayer(plan, backend=backend).check(read_batches(open_file(str(REQUESTS))))
     assert report.other_plans == {}, "the plan changed: see record_golden.py"
     assert wrong(report) == {}
     assert report.requests == 4 * USERS
