@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: help setup demo test lint types test-unit test-component test-api test-e2e crds docs cluster-up cluster-down services clean
+.PHONY: help setup demo test lint types test-unit test-fuzz test-component test-api test-e2e crds docs cluster-up cluster-down services clean
 
 help: ## show the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t18
@@ -28,7 +28,7 @@ services: $(STAMP) ## install or build the servers that tests and demo start (Ka
 demo: services ## the whole line without Kubernetes: Kafka -> training -> Redis -> ranking (KEEP=1 leaves it running)
 	@PYTHONPATH=devcluster $(BIN)/python -m kuberec_devcluster.demo
 
-test: lint types test-unit test-component test-api test-e2e ## all tiers, from lint to a whole cluster
+test: lint types test-unit test-fuzz test-component test-api test-e2e ## all tiers, from lint to a whole cluster
 
 lint: $(STAMP) ## ruff, import contracts, generated files up to date
 	$(BIN)/ruff check .
@@ -41,6 +41,9 @@ types: $(STAMP) ## mypy --strict
 
 test-unit: $(STAMP) ## pure tests, under 30 s
 	$(PYTEST) tests/unit -n 2 --dist loadfile
+
+test-fuzz: $(STAMP) ## random features: oracle, numba and NumPy give the same bits (FEATUREGEN_EXAMPLES cases)
+	FEATUREGEN_EXAMPLES=$${FEATUREGEN_EXAMPLES:-8000} $(PYTEST) tests/unit/featuregen/test_equality.py -n 2 --dist worksteal
 
 test-component: services ## real Kafka, Redis, S3 and Ray on this machine
 	$(PYTEST) tests/component -n 2 --dist loadfile

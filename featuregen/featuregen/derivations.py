@@ -9,9 +9,11 @@ from collections.abc import Mapping
 import numpy as np
 import pyarrow as pa
 
-from featuregen.plan import Derivation, Plan
+from featuregen.errors import FeatureError
+from featuregen.plan import Derivation, Operation, Plan
 from featuregen.sources import FieldType
 from featuregen.spans import Floats, spans_of_lengths
+from featuregen.udf import find_udf
 from featuregen.values import compute_value
 from featuregen.values_columns import Reader, Texts, lists_of, numbers_of
 from featuregen.values_numbers import known_numbers, whole_vectors
@@ -19,10 +21,17 @@ from featuregen.values_text import COLUMNS, list_array
 
 
 class Derivations:
-    """Computes the derived columns of a plan."""
+    """Computes the derived columns of a plan.
+
+    Raises:
+        FeatureError: naming the feature whose custom function cannot be found.
+    """
 
     def __init__(self, plan: Plan, files: Mapping[str, bytes]) -> None:
         self._plan, self._files = plan, files
+        for operation in (derivation.operation for derivation in plan.derivations):
+            if operation.op == "custom":
+                _check_function(operation)
 
     def extend(
         self, arrays: list[pa.Array], steps: list[int], rows: int, user_rows: int, known: Mapping[str, pa.Array]
@@ -56,6 +65,13 @@ class Derivations:
             return list_array(spans_of_lengths(value.spans.lengths), value.values.take(pa.array(element)))
         assert isinstance(value, np.ndarray), operation.op
         return _numbers(derivation, value)
+
+
+def _check_function(operation: Operation) -> None:
+    try:
+        find_udf(operation.method)
+    except FeatureError as error:
+        raise FeatureError(operation.output.feature, error.problem, error.hint) from error
 
 
 def _is_number(kind: FieldType) -> bool:

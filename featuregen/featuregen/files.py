@@ -20,7 +20,8 @@ def read_files(plan: Plan, folder: str | Path | None = None) -> dict[str, bytes]
 
     Args:
         plan: the plan.
-        folder: holds a file `<name>` for each; `$KUBEREC_FILES` or /etc/kuberec/files unless given.
+        folder: holds a file `<name>`, or `<name>.<extension>`, for each; `$KUBEREC_FILES` or /etc/kuberec/files unless
+            given.
 
     Raises:
         FeatureError: naming a file that is absent, or has another content than the plan says.
@@ -28,7 +29,7 @@ def read_files(plan: Plan, folder: str | Path | None = None) -> dict[str, bytes]
     place = Path(folder or os.environ.get(FOLDER_VARIABLE) or DEFAULT_FOLDER)
     found = {}
     for file in plan.files:
-        path = place / file.name
+        path = _find(place, file.name)
         try:
             content = path.read_bytes()
         except OSError as error:
@@ -42,6 +43,15 @@ def read_files(plan: Plan, folder: str | Path | None = None) -> dict[str, bytes]
             )
         found[file.name] = content
     return found
+
+
+def _find(folder: Path, name: str) -> Path:
+    exact = folder / name
+    others = [] if exact.exists() else sorted(folder.glob(f"{name}.*"))
+    if len(others) > 1:
+        found = " and ".join(str(path) for path in others[:2])
+        raise FeatureError(None, f"file '{name}': there are {found}", f"rename the right one to {exact}")
+    return others[0] if others else exact
 
 
 def vocabulary(encoder: Encoder, files: Mapping[str, bytes]) -> dict[str, int]:

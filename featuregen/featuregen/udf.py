@@ -61,12 +61,11 @@ def find_udf(name: str) -> Callable[..., Any]:
     try:
         function = point.load()
     except Exception as error:
-        hint = f"entry point {point.value} of {point.dist.name if point.dist else 'an unknown package'}"
+        hint = f"it is {point.value} of {point.dist.name if point.dist else 'an unknown package'}"
         raise FeatureError(None, f"custom function '{name}' cannot be imported: {error!r}", hint) from error
     if not callable(function):
-        raise FeatureError(
-            None, f"custom function '{name}' is a {type(function).__name__}", f"{point.value} is no function"
-        )
+        problem = f"custom function '{name}' is no function, it is of type {type(function).__name__}"
+        raise FeatureError(None, problem, f"{point.value} has to name a function")
     return function
 
 

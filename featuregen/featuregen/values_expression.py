@@ -204,14 +204,15 @@ _RADIAN, _EARTH_KM = math.pi / 180, 6371.0
 def _haversine(lng1: float, lat1: float, lng2: float, lat2: float) -> float:
     f1, f2 = lat1 * _RADIAN, lat2 * _RADIAN
     a, b = math.sin((f2 - f1) / 2.0), math.sin((lng2 - lng1) * _RADIAN / 2.0)
-    return 2.0 * _EARTH_KM * math.asin(min(1.0, math.sqrt(a * a + math.cos(f1) * math.cos(f2) * b * b)))
+    root = math.sqrt(a * a + math.cos(f1) * math.cos(f2) * b * b)
+    return 2.0 * _EARTH_KM * math.asin(1.0 if root > 1.0 else root)  # NaN stays NaN
 
 
 def _sphere_distance(lng1: float, lat1: float, lng2: float, lat2: float) -> float:
     f1, f2 = lat1 * _RADIAN, lat2 * _RADIAN
     turn = math.cos((lng2 - lng1) * _RADIAN)
     cosine = math.sin(f1) * math.sin(f2) + math.cos(f1) * math.cos(f2) * turn
-    return _EARTH_KM * math.acos(max(-1.0, min(1.0, cosine)))
+    return _EARTH_KM * math.acos(1.0 if cosine > 1.0 else -1.0 if cosine < -1.0 else cosine)
 
 
 def _extreme(smaller: Any) -> Callable[[Floats, Floats], Floats]:
