@@ -20,7 +20,8 @@ def compile_lookup(compilation: Compilation, feature: Feature) -> list[Operation
     key = read_field(compilation, feature.name, feature.key or "", TEXTS, "lookup's key")
     side, columns = common_side((table, key)), (table.column, key.column)
     if table.type is FieldType.STRING_STRING_MAP:
-        return _texts(compilation, feature, Operation(value_output(feature, side), "lookup", columns), table)
+        value = Operation(value_output(feature, side), "lookup", columns, show=_shown(feature, ("key",)))
+        return _texts(compilation, feature, value, table)
     refuse(feature, _TEXT_ONLY, f"a lookup of numbers ({table.type.value})", "numbers become ids by boundaries")
     combiner = _combiner(feature)
     value = Operation(value_output(feature, side), "lookup", columns, combiner=combiner)
@@ -47,15 +48,23 @@ def compile_match(compilation: Compilation, feature: Feature) -> list[Operation]
     ]
     side: Side = common_side((table, *(key for key in keys if key)))
     columns = (table.column, *(key.column if key else "" for key in keys))
-    if len(set(feature.show)) < len(feature.show):
-        raise FeatureError(feature.name, f"show has '{feature.show[0]}' twice", "remove one")
     if table.type is FieldType.NESTED_STRING_MAP:
-        show = tuple(key for key in ("pkey", "skey") if key in feature.show)
-        value = Operation(value_output(feature, side), "match", columns, show=show)
+        value = Operation(value_output(feature, side), "match", columns, show=_shown(feature, ("pkey", "skey")))
         return _texts(compilation, feature, value, table)
     refuse(feature, _TEXT_ONLY, f"a match of numbers ({table.type.value})", "numbers become ids by boundaries")
     value = Operation(value_output(feature, side), "match", columns, combiner=_combiner(feature))
     return number_outputs(compilation, feature, value)
+
+
+def _shown(feature: Feature, keys: tuple[str, ...]) -> tuple[str, ...]:
+    """Returns the keys that are shown, in the order of the text."""
+    wrong = next((key for key in feature.show if key not in keys), None)
+    if wrong is not None:
+        hint = f"a text of {feature.op.value} shows {' and '.join(keys)}"
+        raise FeatureError(feature.name, f"show has '{wrong}', {feature.op.value} has no such key", hint)
+    if len(set(feature.show)) < len(feature.show):
+        raise FeatureError(feature.name, f"show has '{feature.show[0]}' twice", "remove one")
+    return tuple(key for key in keys if key in feature.show)
 
 
 def _combiner(feature: Feature) -> str:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import replace
 
-from featuregen.encoders import check_default, choose_encoder, sequence_output
+from featuregen.encoders import check_default, check_prefix, choose_encoder, sequence_output
 from featuregen.errors import FeatureError
 from featuregen.inputs import (
     NUMBER,
@@ -88,7 +88,12 @@ def _check(feature: Feature, field: SequenceField) -> str:
         return where
     if field.name is None:
         raise FeatureError(feature.name, f"a field of expr '{field.expr}' has no name", "give it a name")
-    for option, value in (("encode", field.encode), ("like", field.like), ("dim", field.dim)):
+    for option, value in (
+        ("encode", field.encode),
+        ("like", field.like),
+        ("prefix", field.prefix),
+        ("dim", field.dim),
+    ):
         if value is not None:
             hint = "an expression is one number: remove it, or put it into boundaries"
             raise FeatureError(feature.name, f"{where}has expr, and {option}", hint)
@@ -145,6 +150,9 @@ def _field(compilation: Compilation, feature: Feature, field: SequenceField, bas
         raise FeatureError(feature.name, f"{where}makes ids of texts, and has {given}", hint)
     if texts:
         return _ids(compilation, feature, field, base, where, multi=kind is FieldType.STRING_LIST)
+    if field.prefix:
+        hint = "a prefix is put before texts that are hashed: remove it"
+        raise FeatureError(feature.name, f"{where}is a number, and has a prefix", hint)
     if encoded:
         hint = "a float has no exact text: use boundaries, or declare the field as int or string"
         raise FeatureError(feature.name, f"{where}is float, and has an encoder", hint)
@@ -161,10 +169,12 @@ def _ids(
 ) -> Operation:
     name = base.output.name
     encoder = choose_encoder(compilation, feature.name, name, field.encode, field.like, where)
+    check_prefix(feature.name, field.prefix, encoder, where)
     default = text_default(feature.name, field.default if field.default is not None else feature.default, where)
     check_default(feature.name, default or SEQUENCE_DEFAULT, encoder, where)
     output = replace(base.output, buckets=encoder.buckets, table=encoder.table, multi=multi)
-    return replace(base, output=output, encoder=encoder, default_text=default or SEQUENCE_DEFAULT)
+    default = default or SEQUENCE_DEFAULT
+    return replace(base, output=output, encoder=encoder, prefix=field.prefix or "", default_text=default)
 
 
 def _numbers(feature: Feature, field: SequenceField, base: Operation, where: str) -> Operation:

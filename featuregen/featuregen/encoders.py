@@ -132,6 +132,13 @@ def choose_encoder(
     return encoders[like]
 
 
+def check_prefix(feature: str, prefix: str | None, encoder: Encoder, where: str = "") -> None:
+    """Refuses a prefix of texts that are not hashed."""
+    if prefix and encoder.kind != "hash":
+        hint = "a prefix tells texts of one hash table apart: remove it, or give encode: {hashBuckets: n}"
+        raise FeatureError(feature, f"{where}prefix does not go with {encoder.kind} encoding", hint)
+
+
 def check_default(feature: str, default: str | None, encoder: Encoder, where: str = "") -> None:
     """Refuses a default that an identity encoder would not take."""
     if default is not None and encoder.kind == "identity":

@@ -11,7 +11,7 @@ from featuregen.kernels_columns import last_of_key, number_of, span, span_at, te
 from featuregen.kernels_index import clear_index, find, insert, payload
 from featuregen.kernels_memory import get, jit, load_f64, load_i64, store_f64, store_i32, store_i64
 from featuregen.kernels_numbers import combined, result_of
-from featuregen.kernels_texts import encode_element, finish_ids
+from featuregen.kernels_texts import begin_text, encode_behind, encode_element, finish_ids, put_key
 
 
 @jit
@@ -35,6 +35,17 @@ def entry_of(op: int, index: int, column: int, first: int, last: int, text: int,
         return last_of_key(column, first, last, text, size)
     number = find(index, text, size)
     return load_i64(payload(index, number)) if number > 0 else -1
+
+
+@jit
+def _take_text(op: int, items: int, entry: int, key: int, key_size: int) -> int:
+    """Id of the text of an entry, behind its key if that is shown; -1 if it is missing or not encodable."""
+    if get(op, layout.O_SHOW) == 0:
+        return encode_element(op, items, entry)
+    text, size = text_of(items, entry, 0)
+    if size == 0:
+        return -1
+    return encode_behind(op, put_key(begin_text(op), key, key_size), text, size)
 
 
 @jit
@@ -117,7 +128,7 @@ def run_lookup(op: int) -> None:
             if entry < 0:
                 continue
             if takes == layout.TAKE_TEXTS:
-                made = encode_element(op, items, entry)
+                made = _take_text(op, items, entry, text, size)
                 if made >= 0:
                     store_i64(get(op, layout.O_IDS) + 8 * total, made)
                     total += 1

@@ -11,7 +11,6 @@ from featuregen.kernels_columns import gather_texts, is_last_of_its_key, number_
 from featuregen.kernels_index import capacity_of, payload
 from featuregen.kernels_lookup import entry_of, finish_all, index_entries, start_rows
 from featuregen.kernels_memory import (
-    copy_bytes,
     get,
     jit,
     load_f64,
@@ -23,9 +22,7 @@ from featuregen.kernels_memory import (
     store_u8,
 )
 from featuregen.kernels_numbers import combined, result_of
-from featuregen.kernels_texts import encode_joined, finish_ids
-
-_UNDERSCORE = 95
+from featuregen.kernels_texts import begin_text, encode_behind, finish_ids, put_key
 
 
 @jit
@@ -66,29 +63,19 @@ def _exists(op: int, live: int, column: int, entry: int, last: int) -> bool:
 
 
 @jit
-def _put(target: int, column: int, entry: int) -> int:
-    """Writes a key and an underscore; returns the address behind them."""
-    text, size = text_of(column, entry, 0)
-    copy_bytes(target, text, size)
-    store_u8(target + size, _UNDERSCORE)
-    return target + size + 1
-
-
-@jit
 def _take_text(op: int, outer: int, outer_entry: int, inner: int, entry: int) -> int:
     """Id of the text of a match, behind the keys that are shown; -1 if it is missing or not encodable."""
     text, size = text_of(get(inner, layout.C_CHILD), entry, 0)
     if size == 0:
         return -1
-    start, prefix, show = get(op, layout.O_BUFFER), get(op, layout.O_PREFIX_SIZE), get(op, layout.O_SHOW)
-    copy_bytes(start, get(op, layout.O_PREFIX), prefix)
-    end = start + prefix
+    show, end = get(op, layout.O_SHOW), begin_text(op)
     if show & layout.SHOW_PKEY:
-        end = _put(end, outer, outer_entry)
+        key, key_size = text_of(outer, outer_entry, 0)
+        end = put_key(end, key, key_size)
     if show & layout.SHOW_SKEY:
-        end = _put(end, inner, entry)
-    copy_bytes(end, text, size)
-    return encode_joined(op, start, end + size - start)
+        key, key_size = text_of(inner, entry, 0)
+        end = put_key(end, key, key_size)
+    return encode_behind(op, end, text, size)
 
 
 @jit

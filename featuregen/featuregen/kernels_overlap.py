@@ -87,10 +87,17 @@ def _matched(seen: int, query: int, size: int, title: int, length: int, distinct
 
 
 @jit
+def _lacks_a_word(seen: int, query: int, size: int) -> bool:
+    """Whether a query word is not in the title; `seen` has 2 for those that are."""
+    for word in range(size):
+        if load_i32(seen + 4 * load_i32(query + 4 * word)) != 2:
+            return True
+    return False
+
+
+@jit
 def _shortest_cover(seen: int, title: int, length: int, matched: int, distinct: int) -> int:
-    """Length of the shortest run of the title that has every matched word, 0 if none is matched."""
-    if matched == 0:
-        return 0
+    """Length of the shortest run of the title that has every matched word, of which there is one at least."""
     for number in range(distinct + 1):
         store_i32(seen + 4 * number, 0)
     best, held, start = length, 0, 0
@@ -128,7 +135,7 @@ def _nearest(title: int, length: int, a: int, b: int) -> int:
 def _distance(seen: int, method: int, title: int, length: int, matched: int, distinct: int) -> float:
     """Smallest, greatest or mean distance over all pairs of matched words; `seen` has 2 for those."""
     if matched < 2:
-        return float(length)
+        return float(length if matched == 1 else length + 1)
     low, high, total = length, 0, 0
     for a in range(1, distinct + 1):
         if load_i32(seen + 4 * a) != 2:
@@ -161,6 +168,8 @@ def _measure(op: int, query: int, size: int, title: int, length: int, distinct: 
     kept = get(op, layout.O_KEPT)
     matched = _matched(seen, query, size, title, length, distinct, kept)
     if method == layout.OVERLAP_MIN_COVER:
+        if _lacks_a_word(seen, query, size):
+            return 0.0
         return float(_shortest_cover(seen, kept, length, matched, distinct))
     return _distance(seen, method, kept, length, matched, distinct)
 

@@ -21,9 +21,11 @@ from featuregen.kernels_memory import (
     store_f32,
     store_i32,
     store_i64,
+    store_u8,
 )
 
 U = np.uint64
+_UNDERSCORE = 95
 
 
 @jit
@@ -52,6 +54,30 @@ def encode_text(op: int, text: int, size: int) -> int:
     copy_bytes(buffer, get(op, layout.O_PREFIX), prefix)
     copy_bytes(buffer + prefix, text, size)
     return encode_joined(op, buffer, prefix + size)
+
+
+@jit
+def begin_text(op: int) -> int:
+    """Begins a text of several parts with the prefix; returns the address behind it."""
+    buffer, prefix = get(op, layout.O_BUFFER), get(op, layout.O_PREFIX_SIZE)
+    copy_bytes(buffer, get(op, layout.O_PREFIX), prefix)
+    return buffer + prefix
+
+
+@jit
+def put_key(target: int, text: int, size: int) -> int:
+    """Writes a part and an underscore; returns the address behind them."""
+    copy_bytes(target, text, size)
+    store_u8(target + size, _UNDERSCORE)
+    return target + size + 1
+
+
+@jit
+def encode_behind(op: int, end: int, text: int, size: int) -> int:
+    """Id of a text behind the parts that were written up to `end`."""
+    copy_bytes(end, text, size)
+    buffer = get(op, layout.O_BUFFER)
+    return encode_joined(op, buffer, end + size - buffer)
 
 
 @jit

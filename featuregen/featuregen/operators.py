@@ -15,7 +15,7 @@ _FIELDS: dict[Op, tuple[tuple[str, ...], tuple[str, ...]]] = {
     Op.RAW: (("in",), _VECTORS),
     Op.COMBO: (("in",), ("combo", *_TEXTS)),
     Op.COMBINE: (("in",), ("valueMap", "combiner", "encode", *_NUMBERS)),
-    Op.LOOKUP: (("map", "key"), ("combiner", "encode", "like", "prefix", *_VECTORS)),
+    Op.LOOKUP: (("map", "key"), ("show", "combiner", "encode", "like", "prefix", *_VECTORS)),
     Op.MATCH: (("map",), ("pkey", "skey", "show", "combiner", "encode", "like", "prefix", *_NUMBERS)),
     Op.EXPR: (("in", "expr"), ("fillMissing", *_VECTORS)),
     Op.OVERLAP: (("query", "title", "method"), _NUMBERS),

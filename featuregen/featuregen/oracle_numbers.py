@@ -31,8 +31,8 @@ def combine_values(operation: Operation, row: Row) -> list[Number]:
 
 def lookup(operation: Operation, row: Row) -> list[Number] | list[str]:
     """What a map has under each key, in the order of the keys; a key that occurs twice counts twice."""
-    table = dict(entries(row.get(operation.columns[0])))
-    return _found(operation, [table[key] for key in texts(row.get(operation.columns[1])) if key in table])
+    found = _under(entries(row.get(operation.columns[0])), row, operation.columns[1])
+    return _found(operation, [_behind([key] if operation.show else [], value) for key, value in found])
 
 
 def match(operation: Operation, row: Row) -> list[Number] | list[str]:
@@ -43,8 +43,13 @@ def match(operation: Operation, row: Row) -> list[Number] | list[str]:
     for pkey, inner_map in _under(outer, row, outer_keys):
         for skey, value in _under(entries(inner_map), row, inner_keys):
             shown = [key for name, key in (("pkey", pkey), ("skey", skey)) if name in operation.show]
-            found.append("_".join([*shown, str(value)]) if shown and value is not None and value != "" else value)
+            found.append(_behind(shown, value))
     return _found(operation, found)
+
+
+def _behind(keys: list[str], value: object) -> object:
+    """The text of a value behind the keys that are shown; a missing one stays missing."""
+    return "_".join([*keys, str(value)]) if keys and value is not None and value != "" else value
 
 
 def _under(table: list[tuple[str, object]], row: Row, column: str) -> list[tuple[str, object]]:
@@ -124,19 +129,22 @@ def _index(query: list[str], title: list[str]) -> float:
 
 
 def _min_cover(query: list[str], title: list[str]) -> float:
-    """Length of the shortest run of the title that has every query word that the title has; 0 if it has none."""
-    matched = set(query) & set(title)
+    """Length of the shortest run of the title that has every query word; 0 if the title lacks one."""
+    words = set(query)
     runs = [(a, b) for a in range(len(title)) for b in range(a, len(title) + 1)]
-    return float(min(b - a for a, b in runs if matched <= set(title[a:b]))) if matched else 0.0
+    return float(min((b - a for a, b in runs if words <= set(title[a:b])), default=0))
 
 
 def _distances(query: list[str], title: list[str]) -> list[int]:
-    """Smallest distance of the positions of every pair of query words that the title has (Tao and Zhai, 2007)."""
+    """Smallest distance of the positions of every pair of distinct query words that the title has.
+
+    One such word has no pair: the length of the title (Tao and Zhai, 2007). None: one more than that.
+    """
     matched = [word for word in dict.fromkeys(query) if word in title]
     places = {word: [at for at, other in enumerate(title) if other == word] for word in matched}
     pairs = [(a, b) for index, a in enumerate(matched) for b in matched[index + 1 :]]
     smallest = [min(abs(i - j) for i in places[a] for j in places[b]) for a, b in pairs]
-    return smallest or [len(title)]
+    return smallest or [len(title) if matched else len(title) + 1]
 
 
 def _average_distance(query: list[str], title: list[str]) -> float:

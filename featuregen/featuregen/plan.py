@@ -159,7 +159,7 @@ class Operation:
         mix: combo by mixed hashes.
         combiner: of lookup, match and combine; "none" keeps several numbers apart.
         value_map: combine's text to number.
-        show: match: keys that are put before the value's text.
+        show: lookup and match: keys that are put before the value's text.
         method: overlap's measure, window's aggregation, or a custom function's name.
         value_column: window: the events' numbers.
         program: expr, and sequence of an expression.

@@ -145,7 +145,7 @@ class Rows:
             payloads = np.array(list(words.values()), np.float64)
             row[layout.O_WORDS : layout.O_WORDS + 3] = self._constants.index(list(words), payloads)
         elif op in ("lookup", "match"):
-            show = {"pkey": layout.SHOW_PKEY, "skey": layout.SHOW_SKEY}
+            show = {"key": layout.SHOW_KEY, "pkey": layout.SHOW_PKEY, "skey": layout.SHOW_SKEY}
             row[layout.O_SHOW] = sum(show[key] for key in operation.show)
             row[layout.O_TAKES] = self._takes(operation)
         elif op == "window":

@@ -91,7 +91,8 @@ class Sizes:
             entry.row[layout.O_GROUP_OFFSETS : layout.O_GROUP_POSITIONS + 1] = self._groups[entry.group]
         capacity = _SIZES[entry.operation.op](self, entry, rows)
         operation, row = entry.operation, entry.row
-        if operation.encoder is not None and row[layout.O_PREFIX_SIZE] and operation.op not in ("combo", "match"):
+        joined = operation.op in ("combo", "match") or operation.show  # their buffers are made already
+        if operation.encoder is not None and row[layout.O_PREFIX_SIZE] and not joined:
             self._buffer(entry, max(24, self._text_bytes(entry)))
         if operation.encoder is None or operation.op == "combine":
             row[layout.O_FOUND] = self._scratch.of("found", 8 * capacity * operation.dim)
@@ -144,6 +145,8 @@ class Sizes:
         if takes in (layout.TAKE_NUMBERS, layout.TAKE_VECTORS):
             return rows
         row[layout.O_FOUND_OFFSETS] = self._scratch.of("offsets", 4 * (rows + 1)) if takes == layout.TAKE_ALL else 0
+        if row[layout.O_SHOW]:
+            self._buffer(entry, self._text_bytes(entry) + 8)
         per_row = rows if self._columns.steps[keys] == 0 else 1
         return rows + per_row * self._elements(keys)
 

@@ -220,6 +220,8 @@ class SequenceField(SpecModel):
     """text or int: an encoder, and a table, of its own."""
     like: Name | None = None
     """text or int: shares that feature's encoder and table instead."""
+    prefix: Annotated[str, Field(max_length=128)] | None = None
+    """text or int: put before each text that is hashed; the default is hashed without it."""
     normalizer: Normalizer | None = None
     """number: rescales it."""
     boundaries: Annotated[list[float], Field(max_length=1024)] | None = None
@@ -271,10 +273,10 @@ class Feature(SpecModel):
     """match: key, or keys, of the outer map; every key if it is not given."""
     skey: FieldRef | None = None
     """match: key, or keys, of the inner map; every key if it is not given."""
-    show: Annotated[list[Annotated[str, Field(pattern=r"^(pkey|skey)$")]], Field(max_length=2)] = Field(
+    show: Annotated[list[Annotated[str, Field(pattern=r"^(key|pkey|skey)$")]], Field(max_length=2)] = Field(
         default_factory=list
     )
-    """match: puts the keys before the value's text, joined by `_`."""
+    """lookup: key, match: pkey and skey: puts the keys before the value's text, joined by `_`."""
     combiner: Combiner | None = None
     """combine, lookup and match: of several numbers; sum unless given."""
     value_map: Annotated[dict[Text, float], Field(max_length=4096)] | None = None

@@ -7,7 +7,7 @@ read it (or if it exists as a column only), and with encoder, prefix and default
 from collections.abc import Sequence
 from dataclasses import replace
 
-from featuregen.encoders import check_default, choose_encoder
+from featuregen.encoders import check_default, check_prefix, choose_encoder
 from featuregen.errors import FeatureError
 from featuregen.inputs import Compilation
 from featuregen.options import boundaries, number_defaults, rescale, text_default
@@ -53,9 +53,7 @@ def text_outputs(
     if only and encoder.kind not in only:
         hint = "give encode: {hashBuckets: n}"
         raise FeatureError(feature.name, f"{feature.op.value} cannot use {encoder.kind} encoding", hint)
-    if feature.prefix and encoder.kind != "hash":
-        hint = "a prefix tells texts of one hash table apart: remove it, or give encode: {hashBuckets: n}"
-        raise FeatureError(feature.name, f"prefix does not go with {encoder.kind} encoding", hint)
+    check_prefix(feature.name, feature.prefix, encoder)
     default = text_default(feature.name, feature.default)
     check_default(feature.name, default, encoder)
     output = replace(value.output, kind="sparse", buckets=encoder.buckets, table=encoder.table)

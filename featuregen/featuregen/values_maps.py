@@ -20,7 +20,8 @@ def lookup(reader: Reader, operation: Operation, rows: int) -> Texts | Floats | 
     if pa.types.is_list(maps.values.type):
         return _vectors(operation, row, entry, maps.values, rows)
     if pa.types.is_string(maps.values.type):
-        return _texts(row, maps.values.take(pa.array(entry)), rows)
+        heads = [maps.keys.take(pa.array(entry))] if operation.show else []
+        return _texts(row, maps.values.take(pa.array(entry)), rows, heads)
     return _numbers(operation, row, numbers_of(maps.values)[entry], rows)
 
 
@@ -58,7 +59,7 @@ def match(reader: Reader, operation: Operation, rows: int) -> Texts | Floats | S
     return _texts(row, texts, rows, heads)
 
 
-def _texts(row: Ints, texts: pa.StringArray, rows: int, heads: list[pa.StringArray] | None = None) -> Texts:
+def _texts(row: Ints, texts: pa.StringArray, rows: int, heads: list[pa.StringArray]) -> Texts:
     """Drops what is missing, then puts the heads before each text, joined by `_`."""
     present = flags_of(pc.greater(pc.binary_length(texts), 0))
     if heads:

@@ -91,7 +91,14 @@ def _first_run(query: _Words, title: _Words) -> Ints:
 
 
 class _Places:
-    """The places of the matched words: query words that the title has, each once, row by row."""
+    """The places of the matched words: query words that the title has, each once, row by row.
+
+    Attributes:
+        row, word: of every matched word.
+        spans: the matched words of each row.
+        lacks: rows whose title lacks a query word.
+        is_matched: of every place of the titles.
+    """
 
     def __init__(self, query: _Words, title: _Words, codes: int) -> None:
         first = first_of_pairs(query.row, query.word)
@@ -99,6 +106,7 @@ class _Places:
         matched = _occurs((row, word), title.pairs, codes)
         self.row, self.word = row[matched], word[matched]
         self.spans = spans_of_rows(self.row, len(query.spans))
+        self.lacks = np.bincount(row[~matched], minlength=len(query.spans)) > 0
         self._codes, self._length = codes, int(title.spans.lengths.max(initial=0)) + 1
         at = np.arange(len(title.row)) - title.place(title.row)
         self.is_matched = _occurs(title.pairs, (self.row, self.word), codes)
@@ -136,7 +144,7 @@ def _proximity(method: str, query: _Words, title: _Words, codes: int) -> Ints | 
         return _min_cover(title, places)
     pair_row, distance = _distances(places)
     pairs = spans_of_rows(pair_row, len(title.spans))
-    some, result = pairs.lengths > 0, title.spans.lengths.astype(np.float64)
+    some, result = pairs.lengths > 0, (title.spans.lengths + (places.spans.lengths == 0)).astype(np.float64)
     if some.any():
         ufunc = {"proximity_min_dist": np.minimum, "proximity_max_dist": np.maximum, "proximity_avg_dist": np.add}[
             method
@@ -155,7 +163,7 @@ def _min_cover(title: _Words, places: _Places) -> Ints:
     np.maximum.at(furthest, begin, following)
     result = np.full(len(title.spans), _FAR)
     np.minimum.at(result, row, furthest - at + 1)
-    return np.where(result == _FAR, 0, result)
+    return np.where(places.lacks | (result == _FAR), 0, result)
 
 
 def _distances(places: _Places) -> tuple[Ints, Ints]:

@@ -231,6 +231,7 @@ def test_what_can_change_a_result_changes_the_digest() -> None:
         "price_e": {"normalizer": {"kind": "expression", "expr": "sqrt(x) + 1"}},
         "taste": {"defaults": [0.1, 0.5]},
         "level": {"valueMap": {"en": 1, "de": 2.25}},
+        "label": {"show": ["key"]},
         "name": {"show": ["pkey"]},
         "shifted": {"fillMissing": False},
         "cover": {"method": "proximity_min_dist"},

@@ -145,6 +145,14 @@ def test_lookup_goes_through_the_keys_in_their_order_and_counts_a_repeated_key_t
     assert f(feature | {"combiner": "none", "boundaries": [2], "default": 9}, map=table, texts=["n"]) == [1]
 
 
+def test_lookup_shows_the_key_that_was_found() -> None:
+    feature = {"op": "lookup", "map": "user.labels", "key": "user.texts", "encode": HASH, "show": ["key"]}
+    table = {"a": "1", "b": "2", "e": "", "n": None}
+    assert f(feature, labels=table, texts=["b", "z", "e", "n", "a"]) == hashed("b_2", "a_1")
+    assert f(feature | {"prefix": "p_"}, labels=table, texts=["a"]) == hashed("p_a_1")
+    assert f(feature | {"show": []}, labels=table, texts=["a"]) == hashed("1")
+
+
 def test_vectors_of_a_map_are_combined_number_by_number() -> None:
     feature = {"op": "lookup", "map": "user.vectors", "key": "user.texts", "dim": 2, "combiner": "mean", "default": -1}
     table = {"a": [1.0, None], "b": [3.0, None], "short": [9.0]}
@@ -254,11 +262,14 @@ def test_overlap_counts_repeated_words() -> None:
 
 def test_proximity_is_of_the_query_words_that_the_title_has() -> None:
     title = ["a", "x", "b", "a", "c"]
-    assert overlap("proximity_min_cover", ["c", "a", "nowhere"], title) == 2.0
+    assert overlap("proximity_min_cover", ["c", "a"], title) == 2.0
+    assert overlap("proximity_min_cover", ["c", "a", "nowhere"], title) == 0.0, "the title lacks a word"
     assert overlap("proximity_min_cover", ["a", "b", "c"], title) == 3.0
     assert overlap("proximity_max_dist", ["a", "b", "c"], title) == 2.0
     assert overlap("proximity_avg_dist", ["a", "b", "c"], title) == pytest.approx((1 + 2 + 1) / 3)
+    assert overlap("proximity_max_dist", ["a", "nowhere", "c"], title) == 1.0, "of those that it has"
     assert overlap("proximity_min_dist", ["a", "a"], title) == 5.0, "one word has no distance: the title's length"
+    assert overlap("proximity_avg_dist", ["nowhere", "never"], title) == 6.0, "no word: one more"
 
 
 # Text operators
@@ -424,6 +435,12 @@ def test_elements_of_a_sequence_stay_aligned() -> None:
         "f__age": [990.5, -1.0, 971.0],
         "f__tags": [hashed("a", "b"), hashed("0"), hashed("0")],
     }
+
+
+def test_a_prefix_in_a_sequence_is_hashed_with_the_text_and_not_with_the_default() -> None:
+    fields = [{"in": "user.texts", "prefix": "p_", "default": "z", "encode": HASH}]
+    feature = {"op": "sequence", "length": 5, "fields": fields}
+    assert f(feature, texts=["a", None, "z"]) == {"f__texts": hashed("p_a", "z", "p_z")}
 
 
 def test_an_empty_sequence_has_one_missing_element_if_it_is_padded() -> None:
