@@ -6,6 +6,7 @@ Files are cut into parts that other processes can open by themselves; a topic is
 import fnmatch
 import glob
 import os
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -28,7 +29,7 @@ from kuberec_runtime.stream.source import SourceUnavailableError
 SUFFIX = ".parquet"
 _WILDCARDS = "*?["
 _CONSUME = 256
-_SILENCE_S = 30.0
+_POLL_S, _SILENCE_S = 0.2, 30.0
 
 
 class NoLogError(ValueError):
@@ -127,9 +128,12 @@ def read_topic(topic: Topic) -> Iterator[tuple[str, bytes, int, int]]:
     consumer = Consumer(configuration(KafkaSource(bootstrap_servers=topic.bootstrap_servers, topic=topic.name)))
     try:
         consumer.assign([TopicPartition(topic.name, p, ends[p].earliest) for p in left])
+        heard = time.monotonic()
         while left:
-            messages = consumer.consume(_CONSUME, timeout=_SILENCE_S)
-            if not messages:
+            messages = consumer.consume(_CONSUME, timeout=_POLL_S)  # waits for as many, or so long
+            if messages:
+                heard = time.monotonic()
+            elif time.monotonic() - heard > _SILENCE_S:
                 raise SourceUnavailableError(f"topic '{topic.name}': nothing came for {_SILENCE_S:g} s")
             for message in messages:
                 partition, error = message.partition(), message.error()
