@@ -46,28 +46,43 @@ def test_oracle_batch_and_rank_agree_bit_for_bit(block: int) -> None:
             raise
 
 
+@pytest.mark.parametrize("case", range(8))
+def test_many_candidates_are_ranked_as_a_few_are(case: int) -> None:
+    rng = Random(-case)
+    plan, _ = random_plan(rng, list(OPERATORS))
+    rows = random_rows(rng, plan, 400)
+    expected = {index: compute_row(plan, rows[index], files=FILES) for index in (0, 7, 211, 399)}
+    for backend in BACKENDS:
+        ranked = Engine(plan, files=FILES, backend=backend).rank(**request_of(plan, rows[0], rows))
+        for index, wanted in expected.items():
+            _compare(ranked, index, wanted, rows[index], f"{backend} rank")
+
+
 def _check(plan: Plan, rows: list[dict[str, Any]], others: list[dict[str, Any]], skipped: int) -> None:
     """Compares a batch of two users, a slice of a larger one, and a ranking of the first user."""
-    expected = [compute_row(plan, row, files=FILES) for row in rows + others]
-    table = table_of(plan, rows + others)
+    samples = rows + others
+    expected = [compute_row(plan, row, files=FILES) for row in samples]
+    table = table_of(plan, samples)
     twice = pa.concat_tables([table, table]).combine_chunks()
     for backend in BACKENDS:
         engine = Engine(plan, files=FILES, backend=backend)
-        _compare(engine.batch(table), expected, rows + others, f"{backend} batch")
-        part = engine.batch(twice.slice(skipped, 4))
-        _compare(part, (expected * 2)[skipped : skipped + 4], ((rows + others) * 2)[skipped:], f"{backend} slice")
+        batch, part = engine.batch(table), engine.batch(twice.slice(skipped, 4))
+        for index in range(4):
+            at = (skipped + index) % 4
+            _compare(batch, index, expected[index], samples[index], f"{backend} batch")
+            _compare(part, index, expected[at], samples[at], f"{backend} slice")
         ranked = engine.rank(**request_of(plan, rows[0], rows))
-        _compare(ranked, expected[:3], rows, f"{backend} rank")
+        for index in range(3):
+            _compare(ranked, index, expected[index], rows[index], f"{backend} rank")
         for output in plan.outputs:
             assert ranked.columns[output.name].rows == (1 if output.side == "user" else 3)
 
 
-def _compare(found: Features, expected: list[dict[str, Any]], rows: list[dict[str, Any]], where: str) -> None:
-    for index, wanted in enumerate(expected):
-        row = row_of(found, index)
-        assert row.keys() == wanted.keys()
-        for name, value in wanted.items():
-            assert _bits(row[name]) == _bits(value), f"{where}: {name} is {row[name]}, not {value}, of {rows[index]}"
+def _compare(found: Features, index: int, expected: dict[str, Any], row: dict[str, Any], where: str) -> None:
+    computed = row_of(found, index)
+    assert computed.keys() == expected.keys()
+    for name, value in expected.items():
+        assert _bits(computed[name]) == _bits(value), f"{where}: {name} is {computed[name]}, not {value}, of {row}"
 
 
 def _bits(value: Any) -> Any:
