@@ -103,6 +103,11 @@ class FgFeature:
     keys: Mapping[str, object]
     plain_sequence: bool = False
 
+    @property
+    def own_name(self) -> str:
+        """Its name without that of a sequence it is in."""
+        return str(self.keys["feature_name"])
+
     def error(self, problem: str, hint: str) -> FeatureError:
         """An error about this feature."""
         return FeatureError(self.name, problem, hint)

@@ -133,8 +133,7 @@ def _embeddings(model: Model, made: Sequence[Made], pipeline: Pipeline | None, d
         odd: list[Native] = [{"name": table, "dim": dim} for table, dim in dims.items() if dim != common]
         model.embeddings = {"defaults": defaults} | ({"tables": odd} if odd else {})
     if pipeline and pipeline.row_optimizer:
-        kind, rate = pipeline.row_optimizer
-        defaults["optimizer"] = {"kind": kind, "learningRate": rate}
+        defaults["optimizer"] = pipeline.row_optimizer
         model.embeddings["defaults"] = defaults
 
 

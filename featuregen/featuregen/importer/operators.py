@@ -112,11 +112,8 @@ def lookup_feature(t: Translation, f: FgFeature) -> Native:
     texts, dim = discrete(t, f), width(f) if f.whole("value_dim", 1) else 1
     vector = dim > 1 and not texts
     single = (vector and combiner(f, none=True) == "none") or (texts and f.keys.get("value_dim") == 1)
-    if f.flag("needKey", t.dialect.need_key and texts):
-        raise f.error(
-            "makes texts '<key>_<value>', here they would be values",
-            "set needKey: false, or use match_feature with show_item: true",
-        )
+    if f.flag("needKey") and not texts and not t.dialect.need_key:  # EasyRec's numbers ignore its default, true
+        raise f.error("needKey: true, and looks up numbers", "set needDiscrete: true to make texts")
     kind = T.STRING_STRING_MAP if texts else T.STRING_FLOATS_MAP if vector else T.STRING_FLOAT_MAP
     native: Native = {
         "op": "lookup",
@@ -124,6 +121,7 @@ def lookup_feature(t: Translation, f: FgFeature) -> Native:
         "key": t.fields.read(f.name, f.text("key"), ONE_TEXT if single else MANY_TEXTS),
     }
     if texts:
+        native |= {"show": ["key"]} if f.flag("needKey", t.dialect.need_key) else {}
         return native | text_tail(t, f, f.flag("need_prefix", t.dialect.need_prefix))
     return native | _combined(f, vector) | number_tail(t, f, dim)
 
@@ -213,9 +211,10 @@ def overlap_feature(t: Translation, f: FgFeature) -> Native:
         return {"op": "overlap"} | refs | _old_ratio(t, f, method)
     if method not in known:
         raise f.error(f"method '{method}' is not supported", did_you_mean(method, known, "known"))
-    if method.startswith("proximity"):
+    if method.endswith("_dist"):
         t.notes.append(
-            f"feature '{f.name}': {method} of words that do not match is not documented upstream for every case"
+            f"feature '{f.name}': {method} of a title with one word of the query is the title's length; upstream's "
+            "is not documented"
         )
     return {"op": "overlap"} | refs | {"method": method} | number_tail(t, f)
 

@@ -46,11 +46,19 @@ _REFUSED = {
     "precision": "send texts instead of floats",
     "lookup_max_sel_elem_num": "use lookup_feature in fg.json",
 }
-_OPTIMIZERS = {
-    "adagrad_optimizer": "Adagrad",
-    "rowwise_adagrad_optimizer": "RowwiseAdagrad",
-    "sgd_optimizer": "SGD",
+_BETAS = {"beta1": ("beta1", 1.0), "beta2": ("beta2", 1.0)}
+_OPTIMIZERS: dict[str, tuple[str, dict[str, tuple[str, float]]]] = {
+    "adagrad_optimizer": ("Adagrad", {}),
+    "rowwise_adagrad_optimizer": ("RowwiseAdagrad", {}),
+    "sgd_optimizer": ("SGD", {}),
+    "adam_optimizer": ("Adam", _BETAS),
+    "adam_async_optimizer": ("Adam", _BETAS),
+    "lazy_adam_optimizer": ("Adam", _BETAS),
+    "ftrl_optimizer": ("FTRL", {"l1_reg": ("l1", 1.0), "l2_reg": ("l2", 2.0)}),
 }
+"""Upstream's optimizer: kind, and parameters with their factor: TensorFlow's FTRL divides by sqrt(n) / lr + 2 l2."""
+_CONSTANT = "constant_learning_rate"
+_RATES = ("learning_rate", "initial_learning_rate", "learning_rate_base")
 _NETWORKS = {"deepfm": "DeepFM", "wide_and_deep": "WideAndDeep", "multi_tower": "MultiTower"}
 _LAYERS = ("dnn", "deep", "final_dnn", "final")
 _PARTS = {"DEEP": ("deep",), "WIDE": ("wide",), "WIDE_AND_DEEP": ("wide", "deep")}
@@ -89,7 +97,7 @@ class Pipeline:
         network: DeepFM, WideAndDeep, MultiTower, or upstream's name of another one; empty if there is none.
         hidden_units: layers of each part of the network, by upstream's name of the part.
         labels: label fields.
-        row_optimizer: kind and learning rate, where it maps.
+        row_optimizer: as in `embeddings.defaults`; empty if there is none, or none that maps.
         left_out: what has no place in a model, as `section` or `feature.key`.
         errors: what is wrong with single features.
     """
@@ -99,7 +107,7 @@ class Pipeline:
     network: str = ""
     hidden_units: dict[str, list[int]] = field(default_factory=dict)
     labels: list[str] = field(default_factory=list)
-    row_optimizer: tuple[str, float] | None = None
+    row_optimizer: dict[str, object] = field(default_factory=dict)
     left_out: list[str] = field(default_factory=list)
     errors: list[FeatureError] = field(default_factory=list)
 
@@ -227,13 +235,24 @@ def _read_optimizer(found: Pipeline, train: Message) -> None:
     """TorchEasyRec's sparse_optimizer; EasyRec's optimizer_config if there is one for everything."""
     several = _all(train, "optimizer_config")
     chosen = _first(train, "sparse_optimizer") or (several[0] if len(several) == 1 else {})
-    for key, kind in _OPTIMIZERS.items():
+    for key in chosen:
         inner = _first(chosen, key)
-        rate = _number(inner, "lr", 0.0)
-        constant = _first(_first(inner, "learning_rate"), "constant_learning_rate")
-        rate = rate or _number(constant, "learning_rate", 0.0)
-        if key in chosen and rate > 0:
-            found.row_optimizer = (kind, rate)
+        if key in _OPTIMIZERS:
+            kind, parameters = _OPTIMIZERS[key]
+            schedules = _first(inner, "learning_rate")
+            rates = [_number(inner, "lr", 0.0), *(_rate(_first(schedules, one)) for one in schedules)]
+            native = {name: factor * _number(inner, p, 0.0) for p, (name, factor) in parameters.items() if p in inner}
+            if any(rates):
+                found.row_optimizer = {"kind": kind, "learningRate": max(rates)} | native
+            found.left_out += [f"{key}.{one}" for one in inner if one not in ("lr", "learning_rate", *parameters)]
+            found.left_out += [f"{key}.{one}" for one in schedules if one != _CONSTANT]
+        elif key != _CONSTANT:
+            found.left_out.append(key)
+
+
+def _rate(schedule: Message) -> float:
+    """The constant rate, or the one that a schedule begins with: a model has no schedule."""
+    return next((_number(schedule, key, 0.0) for key in _RATES if key in schedule), 0.0)
 
 
 def _all(message: Message, key: str) -> list[Message]:

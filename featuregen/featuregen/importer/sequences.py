@@ -9,6 +9,7 @@ order, and an empty sequence has one missing element. A native sequence without 
 import re
 
 from featuregen.errors import FeatureError
+from featuregen.importer.dialect import DialectName
 from featuregen.importer.fgjson import FgFeature, FgSequence, value_kind
 from featuregen.importer.fields import ONE_TEXT, T, split_expression
 from featuregen.importer.operators import whole_vectors
@@ -64,17 +65,22 @@ class _Place:
         if f.flag("stub_type"):
             raise f.error("is a stub inside a sequence", "other features cannot read it: remove it")
         native = {"id_feature": self._id, "raw_feature": self._raw}.get(f.kind, self._expression)(f)
-        short = str(f.keys["feature_name"])
-        return {"name": short} | native if str(native.get("in", "")).rpartition(".")[2] != short else native
+        named = str(native.get("in", "")).rpartition(".")[2] == f.own_name
+        return native if named else {"name": f.own_name} | native
 
     def _id(self, f: FgFeature) -> Native:
         refuse_float_id(f)
-        if f.flag("need_prefix", self._t.dialect.need_prefix) or f.flag("weighted") or f.has("kv_separator"):
-            option = "need_prefix" if f.flag("need_prefix", self._t.dialect.need_prefix) else "weighted"
-            raise f.error(f"{option} is true, which a sequence cannot have", f"set {option}: false")
+        if f.flag("weighted") or f.has("kv_separator"):
+            raise f.error("weighted is true, which a sequence cannot have", "set weighted: false")
+        prefix = f.flag("need_prefix", self._t.dialect.need_prefix)
+        if prefix and self._sequence and self._t.dialect.name is DialectName.PYFG:
+            name = f.text_or("force_prefix_name", f.own_name)
+            self._t.notes.append(
+                f"feature '{f.name}': its texts begin with '{name}_', as RTP's do; pyFG's are not documented"
+            )
         many = f.several(False)
         ref = self._read(f, f.text("expression"), (T.STRING_LIST,) if many else ONE_TEXT)
-        return {"in": ref} | text_tail(self._t, f)
+        return {"in": ref} | text_tail(self._t, f, prefix)
 
     def _raw(self, f: FgFeature) -> Native:
         dim, whole = width(f), value_kind(f.name, f.text_or("value_type", "")) == "int"

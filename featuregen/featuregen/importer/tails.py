@@ -74,10 +74,10 @@ def text_tail(t: Translation, f: FgFeature, prefix: bool = False) -> Native:
     encode, default = encoder(t, f)
     if prefix and "identityBuckets" in encode:
         hint = "set need_prefix: false, or hash_bucket_size instead"
-        raise f.error(f"num_buckets: texts such as '{f.name}_5' are no numbers", hint)
+        raise f.error(f"num_buckets: texts such as '{f.own_name}_5' are no numbers", hint)
     tail["encode"] = encode
     if prefix:
-        tail["prefix"] = f.text_or("force_prefix_name", f.name) + "_"
+        tail["prefix"] = f.text_or("force_prefix_name", f.own_name) + "_"
     if default:
         tail["default"] = default
     return tail
