@@ -11,7 +11,7 @@ from rich.console import Console
 from kuberec_runtime.cli.terminal import Bars, console
 
 if TYPE_CHECKING:
-    from featuregen.replay import Report
+    from featuregen.replay.check import Report
     from kuberec_runtime.replay.jobs import Job, Message
     from kuberec_runtime.replay.logs import Topic
 
@@ -45,7 +45,7 @@ def replay_command(
     """
     from featuregen.compiler import compile_plan
     from featuregen.errors import FeatureError
-    from featuregen.snapshot import SnapshotError
+    from featuregen.replay.snapshot import SnapshotError
     from kuberec_runtime.checkpoint.errors import StoreError
     from kuberec_runtime.local.resources import ResourceFileError, read_model
     from kuberec_runtime.replay.jobs import Job
@@ -82,7 +82,7 @@ def outcome(report: "Report") -> int:
 
 
 def _replayed(job: "Job", where: str, processes: int, distributed: bool, save: Path | None) -> "Report":
-    from featuregen.replay import Report, Tally
+    from featuregen.replay.check import Report, Tally
     from kuberec_runtime.replay.jobs import groups, replay, replay_on_ray
     from kuberec_runtime.replay.logs import NoLogError, arrow_paths, find_parts, parse_topic, saving
 

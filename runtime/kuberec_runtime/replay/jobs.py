@@ -16,9 +16,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from featuregen.plan import Plan
-from featuregen.replay import Replayer, Report
-from featuregen.replay_events import EventLog
-from featuregen.snapshot import SnapshotError, read_message
+from featuregen.replay.check import Replayer, Report
+from featuregen.replay.events import EventLog
+from featuregen.replay.snapshot import SnapshotError, read_message
 from kuberec_runtime.checkpoint.errors import StoreError
 from kuberec_runtime.replay.logs import Part, read_part
 

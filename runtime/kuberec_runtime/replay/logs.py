@@ -18,8 +18,8 @@ import pyarrow as pa
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 from pyarrow import fs
 
-from featuregen.snapshot import SnapshotError, read_message
-from featuregen.snapshot_files import SnapshotFiles, open_file, read_batches
+from featuregen.replay.files import SnapshotFiles, open_file, read_batches
+from featuregen.replay.snapshot import SnapshotError, read_message
 from kuberec_api.training import KafkaSource
 from kuberec_runtime.checkpoint.store import open_store
 from kuberec_runtime.stream.ends import read_ends

@@ -8,8 +8,8 @@ from prometheus_client import CollectorRegistry, Gauge, write_to_textfile
 from rich.markup import escape
 from rich.table import Table
 
-from featuregen.replay import Example, Report
-from featuregen.replay_events import LAGS_MS
+from featuregen.replay.check import Example, Report
+from featuregen.replay.events import LAGS_MS
 
 _LONGEST = 48
 _UNITS = {1000: "s", 60_000: "min", 3_600_000: "h"}

@@ -15,10 +15,10 @@ from functools import partial
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from featuregen.digests import digests
 from featuregen.engine import Features, Request
 from featuregen.plan import Plan
-from featuregen.snapshot import Snapshot, SnapshotFormat, sampled
+from featuregen.replay.digests import digests
+from featuregen.replay.snapshot import Snapshot, SnapshotFormat, sampled
 from kuberec_api.serving import RequestLog as RequestLogSpec
 from kuberec_runtime.serve.metrics import Metrics
 

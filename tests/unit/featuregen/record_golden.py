@@ -15,11 +15,11 @@ import pyarrow.parquet as pq
 import yaml
 
 from featuregen.compiler import compile_plan
-from featuregen.digests import digests
 from featuregen.engine import Engine
 from featuregen.plan import Plan
-from featuregen.snapshot import Snapshot, SnapshotError, SnapshotFormat
-from featuregen.snapshot_files import open_file
+from featuregen.replay.digests import digests
+from featuregen.replay.files import open_file
+from featuregen.replay.snapshot import Snapshot, SnapshotError, SnapshotFormat
 from featuregen.spec import FeatureSpec
 from tests.unit.featuregen.cases import request_of
 from tests.unit.featuregen.random_specs import FILES

@@ -5,9 +5,9 @@ from dataclasses import fields, replace
 import numpy as np
 import pytest
 
-from featuregen.digest_kernel import farm64_pieces
-from featuregen.digests import PARTS, digest, digests, hash_without_numba
 from featuregen.hash64 import farm64
+from featuregen.replay.digests import PARTS, digest, digests, hash_without_numba
+from featuregen.replay.kernel import farm64_pieces
 from featuregen.results import Column, Features
 from featuregen.rows import row_of, row_values
 

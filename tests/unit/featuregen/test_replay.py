@@ -10,14 +10,14 @@ import pyarrow.compute as pc
 import pytest
 
 from featuregen.compiler import compile_plan
-from featuregen.digests import digests
 from featuregen.engine import Backend, Engine
 from featuregen.errors import FeatureError
 from featuregen.plan import Operation, Plan
-from featuregen.replay import Replayer, Report
-from featuregen.replay_events import EventLog
-from featuregen.snapshot import Snapshot, SnapshotError, SnapshotFormat, read_message
-from featuregen.snapshot_files import open_file, read_batches
+from featuregen.replay.check import Replayer, Report
+from featuregen.replay.digests import digests
+from featuregen.replay.events import EventLog
+from featuregen.replay.files import open_file, read_batches
+from featuregen.replay.snapshot import Snapshot, SnapshotError, SnapshotFormat, read_message
 from featuregen.spec import FeatureSpec
 from tests.unit.featuregen.cases import request_of
 from tests.unit.featuregen.random_rows import random_rows

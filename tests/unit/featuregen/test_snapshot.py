@@ -8,10 +8,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from featuregen.digests import PARTS, digest, digests
 from featuregen.engine import Engine
 from featuregen.plan import Plan
-from featuregen.snapshot import (
+from featuregen.replay.digests import PARTS, digest, digests
+from featuregen.replay.files import SnapshotFiles, open_file, read_batches
+from featuregen.replay.snapshot import (
     VERSION_KEY,
     Snapshot,
     SnapshotError,
@@ -20,7 +21,6 @@ from featuregen.snapshot import (
     read_message,
     sampled,
 )
-from featuregen.snapshot_files import SnapshotFiles, open_file, read_batches
 from tests.unit.featuregen.record_golden import FILES, REQUESTS, golden_plan, record
 
 

@@ -2,7 +2,7 @@
 
 The plan that trains computes what was served, from what was read at that time; so one different bit is a defect (code
 skew) and not noise, and the number of mismatches that is right is 0. Whether what was read was right is the question of
-`featuregen.replay_events`.
+`featuregen.replay.events`.
 """
 
 from collections.abc import Iterable, Mapping
@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from featuregen.digests import digest, digests
 from featuregen.engine import Backend, Engine
 from featuregen.plan import Plan, explain_difference
-from featuregen.replay_events import BehaviorTally, EventLog, compare, with_events
+from featuregen.replay.digests import digest, digests
+from featuregen.replay.events import BehaviorTally, EventLog, compare, with_events
+from featuregen.replay.snapshot import Snapshot, SnapshotFormat, canonical_plan
 from featuregen.results import Column
 from featuregen.rows import row_of, row_values
-from featuregen.snapshot import Snapshot, SnapshotFormat, canonical_plan
 
 
 @dataclass

@@ -19,10 +19,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from featuregen.arrays import to_array
-from featuregen.digests import PARTS
 from featuregen.engine import Request
 from featuregen.hash64 import farm64
 from featuregen.plan import Plan
+from featuregen.replay.digests import PARTS
 from featuregen.results import Column
 from featuregen.schema import arrow_type
 

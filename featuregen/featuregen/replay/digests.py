@@ -65,6 +65,6 @@ def hash_without_numba(pieces: list[Any]) -> NDArray[np.uint64]:
 def _hash() -> Callable[[list[Any]], NDArray[np.uint64]]:
     if find_spec("numba") is None:
         return hash_without_numba
-    from featuregen.digest_kernel import farm64_pieces
+    from featuregen.replay.kernel import farm64_pieces
 
     return farm64_pieces

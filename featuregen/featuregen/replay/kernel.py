@@ -12,14 +12,14 @@ import numba as nb
 import numpy as np
 from numpy.typing import NDArray
 
+from featuregen import hash64, kernels_hash, kernels_memory
 from featuregen.kernels_hash import farm64
-
-_SOURCES = ("hash64", "kernels_memory", "kernels_hash", "digest_kernel")
 
 
 def _stamp() -> int:
     """Returns a constant that changes with any source: numba's cache by itself watches only this file."""
-    sources = b"".join(Path(__file__).with_name(f"{name}.py").read_bytes() for name in _SOURCES)
+    files = [hash64.__file__, kernels_memory.__file__, kernels_hash.__file__, __file__]
+    sources = b"".join(Path(str(file)).read_bytes() for file in files)
     return int.from_bytes(hashlib.sha256(sources).digest()[:4], "little")
 
 

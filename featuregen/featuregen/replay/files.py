@@ -9,7 +9,7 @@ from typing import IO, Self
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from featuregen.snapshot import SnapshotError, check_schema
+from featuregen.replay.snapshot import SnapshotError, check_schema
 
 READ_ROWS = 64
 """Requests in memory at once: one has up to some MB of candidates."""
