@@ -24,6 +24,11 @@ def test_the_example_is_accepted_as_it_stands(control_plane: ControlPlane, names
         assert "feed" in control_plane.kubectl("-n", namespace, "get", short)
 
 
+def test_the_example_of_every_operator_is_accepted_as_it_stands(control_plane: ControlPlane, namespace: str) -> None:
+    control_plane.kubectl("-n", namespace, "apply", "-f", str(EXAMPLE.with_name("operators.yaml")))
+    assert "operators" in control_plane.kubectl("-n", namespace, "get", "recm")
+
+
 def _with(kind: str, path: str, value: Any) -> dict[str, Any]:
     body = copy.deepcopy(example(kind))
     *parents, last = path.split("/")

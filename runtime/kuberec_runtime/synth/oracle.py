@@ -77,3 +77,39 @@ class Oracle:
             tail_auc=auc(logits[tail:], clicks[tail:]),
             without={name: auc(logits - effects[:, k], clicks) for k, name in enumerate(EFFECTS)},
         )
+
+
+def best_without(effects: NDArray[np.float64], clicks: NDArray[np.float32], effect: int, first: int) -> NDArray[Any]:
+    """Log-odds, to somebody who knows all effects but one, of the samples from `first` on: float64[n - first].
+
+    Effects go together (who clicked within an hour has clicked within a day), so the others are weighed anew, by
+    Newton's method for a logistic model on the samples before `first`.
+
+    Args:
+        effects: float64[n, k], addends of the log-odds.
+        clicks: float32[n], labels.
+        effect: the column that is not known.
+        first: the first sample that is asked for.
+    """
+    known = np.column_stack([np.delete(effects, effect, axis=1), np.ones(len(effects))])
+    x, weights = known[:first], np.zeros(known.shape[1])
+    for _ in range(8):
+        chance = 1.0 / (1.0 + np.exp(-(x @ weights)))
+        curvature = (x * (chance * (1.0 - chance))[:, None]).T @ x
+        weights += np.linalg.solve(curvature, x.T @ (clicks[:first] - chance))
+    return np.asarray(known[first:] @ weights)
+
+
+def auc_error(value: float, clicks: NDArray[np.float32]) -> float:
+    """Standard error of an AUC on samples with these labels (Hanley and McNeil, Radiology 143, 1982)."""
+    positives = float(clicks.sum())
+    negatives = len(clicks) - positives
+    of_positives, of_negatives = value / (2 - value), 2 * value**2 / (1 + value)
+    variance = value * (1 - value)
+    variance += (positives - 1) * (of_positives - value**2) + (negatives - 1) * (of_negatives - value**2)
+    return float(np.sqrt(variance / (positives * negatives)))
+
+
+def leaks(value: float, oracle: float, clicks: NDArray[np.float32]) -> bool:
+    """Whether a model with this AUC must have seen what it could not know: it is above the oracle by over 3 errors."""
+    return value > oracle + 3 * auc_error(oracle, clicks)

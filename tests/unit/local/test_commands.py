@@ -30,6 +30,11 @@ def run(command: str, feed: Path, *options: str) -> Result:
     return CliRunner().invoke(app, [command, "--file", str(feed), *options])
 
 
+def test_the_example_of_every_operator_is_valid_with_its_files() -> None:
+    result = run("validate", FEED.with_name("operators.yaml"), "--files", str(FEED.parent / "files"))
+    assert result.exit_code == 0, result.stderr
+
+
 def test_files_that_were_not_looked_at_are_named(feed: Path) -> None:
     result = run("validate", feed)
     assert result.exit_code == 0, result.stderr
