@@ -313,7 +313,7 @@ def test_regular_expressions_mean_what_re2_makes_of_them(
 ) -> None:
     import pyarrow.compute as pc
 
-    from featuregen.oracle_texts import replace_all
+    from featuregen.oracle.texts import replace_all
 
     assert replace_all(pattern, replacement, text) == expected
     assert pc.replace_substring_regex(text, pattern, replacement).as_py() == expected
@@ -348,8 +348,8 @@ _REPEATS = ["", "*", "+", "?", "*?", "+?", "??", "{2}", "{1,}", "{0,2}?"]
 def test_random_patterns_agree_with_re2(parts: list[tuple[str, str]], text: str) -> None:
     import pyarrow.compute as pc
 
-    from featuregen.oracle_texts import replace_all
-    from featuregen.regex import RegexError, parse_regex
+    from featuregen.compiler.regex import RegexError, parse_regex
+    from featuregen.oracle.texts import replace_all
 
     pattern = "".join(part + repeat for part, repeat in parts)
     try:

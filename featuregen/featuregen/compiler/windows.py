@@ -2,14 +2,14 @@
 
 from dataclasses import replace
 
+from featuregen.compiler.inputs import NUMBER, TEXT, Compilation, common_side, read_behavior, read_event, read_field
+from featuregen.compiler.operators import options
+from featuregen.compiler.options import number_defaults
+from featuregen.compiler.tails import value_output
 from featuregen.errors import FeatureError
-from featuregen.inputs import NUMBER, TEXT, Compilation, common_side, read_behavior, read_event, read_field
-from featuregen.operators import options
-from featuregen.options import number_defaults
 from featuregen.plan import Operation, Side
 from featuregen.sources import FieldType, duration_ms
 from featuregen.spec import Feature, WindowAgg
-from featuregen.tails import value_output
 
 _OF_NOTHING = (WindowAgg.COUNT, WindowAgg.SUM)
 """Aggregates that are 0 where there is no event; the others are missing."""

@@ -2,13 +2,13 @@
 
 from dataclasses import replace
 
+from featuregen.compiler.inputs import TEXTS, Compilation, common_side, read_field
+from featuregen.compiler.operators import one_input
+from featuregen.compiler.tails import text_outputs, value_output
 from featuregen.errors import FeatureError
-from featuregen.inputs import TEXTS, Compilation, common_side, read_field
-from featuregen.operators import one_input
 from featuregen.plan import Operation
 from featuregen.sources import FieldType
 from featuregen.spec import ComboMode, Feature
-from featuregen.tails import text_outputs, value_output
 
 
 def compile_id(compilation: Compilation, feature: Feature) -> list[Operation]:

@@ -6,14 +6,14 @@ options go into the plan as texts, so that a plan stays plain data.
 
 from string import Formatter
 
+from featuregen.compiler.inputs import TEXT, TEXTS, WORDS, Compilation, Source, common_side, find_file, read_field
+from featuregen.compiler.operators import last_names, one_input, options, refuse
+from featuregen.compiler.regex import RegexError, parse_regex, parse_replacement
+from featuregen.compiler.tails import number_outputs, text_outputs, value_output
 from featuregen.errors import FeatureError, did_you_mean
-from featuregen.inputs import TEXT, TEXTS, WORDS, Compilation, Source, common_side, find_file, read_field
-from featuregen.operators import last_names, one_input, options, refuse
 from featuregen.plan import Operation
-from featuregen.regex import RegexError, parse_regex, parse_replacement
 from featuregen.sources import FieldType
 from featuregen.spec import CustomType, Feature, TextStep, TokenForm
-from featuregen.tails import number_outputs, text_outputs, value_output
 
 DEFAULT_STEPS = (TextStep.UPPER, TextStep.HALF_WIDTH, TextStep.SIMPLIFIED, TextStep.FILTER)
 _TEXT_ONLY = ("encode", "like", "prefix")

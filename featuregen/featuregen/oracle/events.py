@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from featuregen.oracle_expression import evaluate, read_variables
-from featuregen.oracle_values import (
+from featuregen.oracle.expression import evaluate, read_variables
+from featuregen.oracle.values import (
     Context,
     Number,
     Row,

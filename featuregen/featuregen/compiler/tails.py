@@ -7,10 +7,10 @@ read it (or if it exists as a column only), and with encoder, prefix and default
 from collections.abc import Sequence
 from dataclasses import replace
 
-from featuregen.encoders import check_default, check_prefix, choose_encoder
+from featuregen.compiler.encoders import check_default, check_prefix, choose_encoder
+from featuregen.compiler.inputs import Compilation
+from featuregen.compiler.options import boundaries, number_defaults, rescale, text_default
 from featuregen.errors import FeatureError
-from featuregen.inputs import Compilation
-from featuregen.options import boundaries, number_defaults, rescale, text_default
 from featuregen.plan import Operation, Output, Side
 from featuregen.sources import FieldType
 from featuregen.spec import Feature

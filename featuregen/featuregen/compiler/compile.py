@@ -6,11 +6,15 @@ is data (`featuregen.plan`): one operation for each output, split into user, ite
 
 from collections.abc import Callable
 
-from featuregen.compile_ids import compile_combo, compile_id
-from featuregen.compile_maps import compile_lookup, compile_match
-from featuregen.compile_numbers import compile_combine, compile_expr, compile_kv_dot, compile_overlap, compile_raw
-from featuregen.compile_sequences import compile_sequence
-from featuregen.compile_texts import (
+from featuregen.compiler.encoders import collect_encoders
+from featuregen.compiler.ids import compile_combo, compile_id
+from featuregen.compiler.inputs import Compilation, check_sources
+from featuregen.compiler.maps import compile_lookup, compile_match
+from featuregen.compiler.numbers import compile_combine, compile_expr, compile_kv_dot, compile_overlap, compile_raw
+from featuregen.compiler.operators import check_fields
+from featuregen.compiler.references import reading_order, references
+from featuregen.compiler.sequences import compile_sequence
+from featuregen.compiler.texts import (
     compile_bool_mask,
     compile_custom,
     compile_regex_replace,
@@ -19,13 +23,9 @@ from featuregen.compile_texts import (
     compile_text_normalizer,
     compile_tokenize,
 )
-from featuregen.compile_windows import compile_window
-from featuregen.encoders import collect_encoders
+from featuregen.compiler.windows import compile_window
 from featuregen.errors import FeatureError
-from featuregen.inputs import Compilation, check_sources
-from featuregen.operators import check_fields
 from featuregen.plan import Input, Operation, Output, Plan, explain_difference
-from featuregen.references import reading_order, references
 from featuregen.sources import FieldType
 from featuregen.spec import Feature, FeatureSpec, Op
 

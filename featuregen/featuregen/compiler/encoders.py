@@ -3,9 +3,9 @@
 from collections import Counter
 from collections.abc import Iterable
 
+from featuregen.compiler.inputs import Compilation, find_file
+from featuregen.compiler.options import text_default
 from featuregen.errors import FeatureError, did_you_mean
-from featuregen.inputs import Compilation, find_file
-from featuregen.options import text_default
 from featuregen.plan import Encoder
 from featuregen.spec import Encode, Feature, Op, SequenceField
 

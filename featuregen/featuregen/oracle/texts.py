@@ -1,7 +1,7 @@
 """What the operators mean that make texts: one value of a derived column for each row.
 
-Written without Arrow: Python's `re` for the expressions that it shares with RE2 (`featuregen.regex`), and the libraries
-that define their operators, `tokenizers` and `opencc`. A missing text (null or empty) stays missing everywhere. (Only a
+Written without Arrow: Python's `re` for the expressions that it shares with RE2 (`featuregen.compiler.regex`), and the
+libraries that define their operators, `tokenizers` and `opencc`. A missing text (null or empty) stays missing everywhere. (Only a
 custom function that asks for Arrow arrays gets them, of one row.)
 """
 
@@ -11,9 +11,9 @@ from functools import cache
 
 import pyarrow as pa
 
-from featuregen.oracle_values import Context, Row, elements, texts
+from featuregen.compiler.regex import parse_regex, parse_replacement
+from featuregen.oracle.values import Context, Row, elements, texts
 from featuregen.plan import Operation
-from featuregen.regex import parse_regex, parse_replacement
 from featuregen.schema import arrow_type
 from featuregen.udf import find_udf, is_batch
 

@@ -1,13 +1,13 @@
 """Compiles the operators that make numbers of fields: raw, combine, expr, overlap, kv_dot."""
 
+from featuregen.compiler.inputs import NUMBER, NUMBERS, WORDS, Compilation, common_side, read_field
+from featuregen.compiler.operators import last_names, one_input
+from featuregen.compiler.options import expression
+from featuregen.compiler.tails import number_outputs, value_output
 from featuregen.errors import FeatureError
-from featuregen.inputs import NUMBER, NUMBERS, WORDS, Compilation, common_side, read_field
-from featuregen.operators import last_names, one_input
-from featuregen.options import expression
 from featuregen.plan import Operation
 from featuregen.sources import FieldType
 from featuregen.spec import Combiner, Feature
-from featuregen.tails import number_outputs, value_output
 
 
 def compile_raw(compilation: Compilation, feature: Feature) -> list[Operation]:

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from featuregen.hash64 import HASHES, cross
-from featuregen.oracle_events import sequence, window
-from featuregen.oracle_numbers import combine_values, expr, kv_dot, lookup, match, overlap, raw
-from featuregen.oracle_texts import (
+from featuregen.oracle.events import sequence, window
+from featuregen.oracle.numbers import combine_values, expr, kv_dot, lookup, match, overlap, raw
+from featuregen.oracle.texts import (
     bool_mask,
     combo,
     custom,
@@ -22,7 +22,7 @@ from featuregen.oracle_texts import (
     text_normalizer,
     tokenize,
 )
-from featuregen.oracle_values import (
+from featuregen.oracle.values import (
     Context,
     Number,
     Row,

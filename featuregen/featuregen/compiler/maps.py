@@ -1,12 +1,12 @@
 """Compiles the operators that look into maps: lookup and match. What the map holds decides what they make."""
 
+from featuregen.compiler.inputs import TEXTS, Compilation, Source, common_side, read_field
+from featuregen.compiler.operators import refuse
+from featuregen.compiler.tails import number_outputs, text_outputs, value_output
 from featuregen.errors import FeatureError
-from featuregen.inputs import TEXTS, Compilation, Source, common_side, read_field
-from featuregen.operators import refuse
 from featuregen.plan import Operation, Side
 from featuregen.sources import FieldType
 from featuregen.spec import Combiner, Feature
-from featuregen.tails import number_outputs, text_outputs, value_output
 
 _TEXT_ONLY = ("encode", "like", "prefix", "show")
 _NUMBER_ONLY = ("combiner", "dim", "normalizer", "boundaries", "defaults")

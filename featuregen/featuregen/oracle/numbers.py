@@ -7,8 +7,8 @@ match of texts return texts.
 from collections.abc import Mapping, Sequence
 
 from featuregen.expression import Code
-from featuregen.oracle_expression import evaluate, read_variables
-from featuregen.oracle_values import Number, Row, combine, elements, entries, number, numbers, texts
+from featuregen.oracle.expression import evaluate, read_variables
+from featuregen.oracle.values import Number, Row, combine, elements, entries, number, numbers, texts
 from featuregen.plan import Operation
 
 

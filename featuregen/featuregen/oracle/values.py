@@ -8,7 +8,7 @@ from pathlib import Path
 
 from featuregen.files import read_files, vocabulary
 from featuregen.hash64 import HASHES
-from featuregen.oracle_expression import evaluate
+from featuregen.oracle.expression import evaluate
 from featuregen.plan import Encoder, Operation, Plan, Rescale
 
 Row = Mapping[str, object]

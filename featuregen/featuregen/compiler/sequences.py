@@ -4,9 +4,8 @@ import re
 from collections.abc import Iterable
 from dataclasses import replace
 
-from featuregen.encoders import check_default, check_prefix, choose_encoder, sequence_output
-from featuregen.errors import FeatureError
-from featuregen.inputs import (
+from featuregen.compiler.encoders import check_default, check_prefix, choose_encoder, sequence_output
+from featuregen.compiler.inputs import (
     NUMBER,
     NUMBERS,
     Compilation,
@@ -16,8 +15,9 @@ from featuregen.inputs import (
     read_event,
     read_field,
 )
-from featuregen.operators import last_names, refuse
-from featuregen.options import boundaries, element_expression, number_default, rescale, text_default
+from featuregen.compiler.operators import last_names, refuse
+from featuregen.compiler.options import boundaries, element_expression, number_default, rescale, text_default
+from featuregen.errors import FeatureError
 from featuregen.plan import SEQUENCE_DEFAULT, Operation, Output
 from featuregen.sources import FieldType
 from featuregen.spec import Feature, SequenceField
