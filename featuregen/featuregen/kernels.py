@@ -1,16 +1,15 @@
 """The one compiled program: runs a table of operations, without the GIL.
 
-Its cache on disk is keyed by the sources of all kernel modules (`_stamp`), because numba by itself watches only this
-file. A first use compiles for some seconds, later ones load in about one.
+A first use compiles for some seconds, later ones load it from a cache in about one.
 """
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
 import numba as nb
 
 from featuregen import layout
+from featuregen.compiled import compile_program
 from featuregen.kernels_combo import combo_capacity, run_combo
 from featuregen.kernels_dot import run_kv_dot
 from featuregen.kernels_events import run_select, run_window
@@ -24,14 +23,13 @@ from featuregen.kernels_overlap import run_overlap
 from featuregen.kernels_sequence import run_sequence
 from featuregen.kernels_texts import run_id
 
-_SOURCES = ("hash64", "expression", "layout", *sorted(path.stem for path in Path(__file__).parent.glob("kernels*.py")))
-
-
-def _stamp() -> int:
-    digest = hashlib.sha256()
-    for name in _SOURCES:
-        digest.update(Path(__file__).with_name(f"{name}.py").read_bytes())
-    return int.from_bytes(digest.digest()[:4], "little")
+_SOURCES = (
+    "compiled",
+    "hash64",
+    "expression",
+    "layout",
+    *sorted(path.stem for path in Path(__file__).parent.glob("kernels*.py")),
+)
 
 
 def _program(stamp: int) -> Any:
@@ -75,19 +73,9 @@ def _program(stamp: int) -> Any:
     return run
 
 
-def _compile() -> Any:
-    """Compiles for one signature now, so that no request ever pays for it; without a cache if no folder is writable."""
-    program, options = _program(_stamp()), {"nogil": True, "boundscheck": False, "error_model": "numpy"}
-    signature = "int64(int64, int64)"
-    try:
-        return nb.njit(signature, cache=True, **options)(program)
-    except RuntimeError as error:
-        if "cannot cache" not in str(error):
-            raise
-        return nb.njit(signature, **options)(program)
-
-
-run_program = _compile()
+run_program = compile_program(
+    _program, "int64(int64, int64)", [Path(__file__).with_name(f"{name}.py") for name in _SOURCES]
+)
 """`run_program(address, count) -> int64`: runs `count` rows of an operation table and writes all outputs.
 
 The result is meant for a single operation of kind OP_COUNT_COMBO or OP_COUNT_MATCH, which writes nothing: the number of

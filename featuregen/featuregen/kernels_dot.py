@@ -4,6 +4,7 @@ One side is indexed, the one that all rows share if there is one, and the other 
 is put at the place of its query entry, with a bit that says so, and the bits give the order in which they are added.
 """
 
+import numba as nb
 import numpy as np
 
 from featuregen import layout
@@ -41,7 +42,7 @@ def _index_weights(op: int, column: int, row: int) -> int:
     backwards = get(column, layout.C_CHILD) != 0
     store_i64(index + 8 * layout.I_MASK, capacity_of(last - first) - 1)
     clear_index(index)
-    known = 0
+    known = nb.int64(0)
     for at in range(first, last):
         entry = first + last - 1 - at if backwards else at
         text, size = text_of(column, entry, 0)
@@ -124,7 +125,7 @@ def run_kv_dot(op: int) -> None:
     """The product of each row, NaN if one side has no entry."""
     query, document = get(op, layout.O_A), get(op, layout.O_B)
     shared_query, shared_document = get(query, layout.C_STEP) == 0, get(document, layout.C_STEP) == 0
-    by_document, known = shared_document and not shared_query, 0
+    by_document, known = shared_document and not shared_query, nb.int64(0)
     for word in range(get(op, layout.O_PLACES) + 1):
         store_i64(get(op, layout.O_QUERY) + 8 * word, 0)
     for row in range(get(op, layout.O_ROWS)):

@@ -183,7 +183,7 @@ def _by_key(op: int) -> None:
     first, last = span(stamps, 0)
     attributes = aligned(events, 0, last - first)
     values = aligned(numbers, 0, last - first) if numbers != 0 else 0
-    group, known = get(op, layout.O_GROUP_OFFSETS), 0
+    group, known = get(op, layout.O_GROUP_OFFSETS), nb.int64(0)
     clear_index(index)
     _clear(buckets, windows)
     for at in range(load_i32(group), load_i32(group + 4)):

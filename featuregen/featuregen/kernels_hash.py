@@ -11,12 +11,13 @@ U = np.uint64
 _K0, _K1, _K2, _M = U(K0), U(K1), U(K2), U(MURMUR)
 _SEED, _CROSS = U(STD_SEED), U(CROSS_KEY)
 _47, _BYTE, _WORD = U(47), U(0xFF), U(0xFFFFFFFF)
+_18, _21, _25, _30, _33, _37, _42, _43, _44 = U(18), U(21), U(25), U(30), U(33), U(37), U(42), U(43), U(44)
 _0, _1, _2, _3, _8, _9, _64, _81, _113 = U(0), U(1), U(2), U(3), U(8), U(9), U(64), U(81), U(113)
 
 
 @jit
-def _rotate(value: Any, shift: int) -> Any:
-    return (value >> U(shift)) | (value << (_64 - U(shift)))
+def _rotate(value: Any, shift: Any) -> Any:
+    return (value >> shift) | (value << (_64 - shift))
 
 
 @jit
@@ -32,10 +33,10 @@ def _hash16(u: Any, v: Any, multiplier: Any) -> Any:
 def _weak32(at: int, a: Any, b: Any) -> Any:
     w, x, y, z = load_u64(at), load_u64(at + 8), load_u64(at + 16), load_u64(at + 24)
     a = a + w
-    b = _rotate(b + a + z, 21)
+    b = _rotate(b + a + z, _21)
     c = a
     a = a + x + y
-    b = b + _rotate(a, 44)
+    b = b + _rotate(a, _44)
     return a + z, b + c
 
 
@@ -47,7 +48,7 @@ def farm64(text: int, n: int) -> Any:
     if n <= 16:
         if n >= 8:
             a, b = load_u64(text) + _K2, load_u64(text + n - 8)
-            return _hash16(_rotate(b, 37) * multiplier + a, (_rotate(a, 25) + b) * multiplier, multiplier)
+            return _hash16(_rotate(b, _37) * multiplier + a, (_rotate(a, _25) + b) * multiplier, multiplier)
         if n >= 4:
             return _hash16(size + (load_u32(text) << _3), load_u32(text + n - 4), multiplier)
         if n > 0:
@@ -59,15 +60,15 @@ def farm64(text: int, n: int) -> Any:
     if n <= 32:
         a, b = load_u64(text) * _K1, load_u64(text + 8)
         c, d = load_u64(text + n - 8) * multiplier, load_u64(text + n - 16) * _K2
-        return _hash16(_rotate(a + b, 43) + _rotate(c, 30) + d, a + _rotate(b + _K2, 18) + c, multiplier)
+        return _hash16(_rotate(a + b, _43) + _rotate(c, _30) + d, a + _rotate(b + _K2, _18) + c, multiplier)
     if n <= 64:
         a, b = load_u64(text) * _K2, load_u64(text + 8)
         c, d = load_u64(text + n - 8) * multiplier, load_u64(text + n - 16) * _K2
-        y = _rotate(a + b, 43) + _rotate(c, 30) + d
-        z = _hash16(y, a + _rotate(b + _K2, 18) + c, multiplier)
+        y = _rotate(a + b, _43) + _rotate(c, _30) + d
+        z = _hash16(y, a + _rotate(b + _K2, _18) + c, multiplier)
         e, f = load_u64(text + 16) * multiplier, load_u64(text + 24)
         g, h = (y + load_u64(text + n - 32)) * multiplier, (z + load_u64(text + n - 24)) * multiplier
-        return _hash16(_rotate(e + f, 43) + _rotate(g, 30) + h, e + _rotate(f + a, 18) + g, multiplier)
+        return _hash16(_rotate(e + f, _43) + _rotate(g, _30) + h, e + _rotate(f + a, _18) + g, multiplier)
     return _farm_long(text, n)
 
 
@@ -80,11 +81,11 @@ def _farm_long(text: int, n: int) -> Any:
     x = _81 * _K2 + load_u64(text)
     at, end = text, text + ((n - 1) // 64) * 64
     while at != end:
-        x = _rotate(x + y + v0 + load_u64(at + 8), 37) * _K1
-        y = _rotate(y + v1 + load_u64(at + 48), 42) * _K1
+        x = _rotate(x + y + v0 + load_u64(at + 8), _37) * _K1
+        y = _rotate(y + v1 + load_u64(at + 48), _42) * _K1
         x ^= w1
         y += v0 + load_u64(at + 40)
-        z = _rotate(z + w0, 33) * _K1
+        z = _rotate(z + w0, _33) * _K1
         v0, v1 = _weak32(at, v1 * _K1, x + w0)
         w0, w1 = _weak32(at + 32, z + w1, y + load_u64(at + 16))
         z, x = x, z
@@ -94,11 +95,11 @@ def _farm_long(text: int, n: int) -> Any:
     w0 += U((n - 1) & 63)
     v0 += w0
     w0 += v0
-    x = _rotate(x + y + v0 + load_u64(at + 8), 37) * multiplier
-    y = _rotate(y + v1 + load_u64(at + 48), 42) * multiplier
+    x = _rotate(x + y + v0 + load_u64(at + 8), _37) * multiplier
+    y = _rotate(y + v1 + load_u64(at + 48), _42) * multiplier
     x ^= w1 * _9
     y += v0 * _9 + load_u64(at + 40)
-    z = _rotate(z + w0, 33) * multiplier
+    z = _rotate(z + w0, _33) * multiplier
     v0, v1 = _weak32(at, v1 * multiplier, x + w0)
     w0, w1 = _weak32(at + 32, z + w1, y + load_u64(at + 16))
     z, x = x, z

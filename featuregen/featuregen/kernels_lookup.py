@@ -18,7 +18,7 @@ from featuregen.kernels_texts import begin_text, encode_behind, encode_element, 
 def index_entries(index: int, column: int, first: int, last: int) -> int:
     """Makes an index of a map's entries, key to entry, of equal keys the last one; returns the number of keys."""
     clear_index(index)
-    known = 0
+    known = nb.int64(0)
     for entry in range(first, last):
         text, size = text_of(column, entry, 0)
         if size > 0:

@@ -33,7 +33,7 @@ def _rescale(op: int, x: float) -> float:
     if kind == layout.RESCALE_EXPRESSION:
         program = get(op, layout.O_RESCALE_BY)
         store_f64(load_i64(get(program, layout.X_SPANS)), x)
-        return evaluate(program, 0)
+        return evaluate(program, nb.int64(0))
     a, b = load_f64(get(op, layout.O_NUMBERS)), load_f64(get(op, layout.O_NUMBERS) + 8)
     if kind == layout.RESCALE_LOG10:
         return math.log10(x) if x > a else b

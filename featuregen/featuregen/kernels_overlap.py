@@ -4,6 +4,7 @@ The words of one list are numbered by an index, from 1; those of the other list 
 are of these numbers. If all rows share a list its index is built once. The oracle says what the methods mean.
 """
 
+import numba as nb
 import numpy as np
 
 from featuregen import layout
@@ -16,7 +17,7 @@ from featuregen.kernels_memory import get, jit, load_i32, load_i64, store_f64, s
 def _number_words(op: int, column: int, row: int, numbers: int) -> int:
     """Numbers the words of a row by a new index; returns how many words it has."""
     index, texts = op + 8 * layout.O_INDEX, get(op, layout.O_TEXTS)
-    count, known = gather_texts(column, row, texts), 0
+    count, known = gather_texts(column, row, texts), nb.int64(0)
     store_i64(index + 8 * layout.I_MASK, capacity_of(count) - 1)
     clear_index(index)
     for word in range(count):

@@ -91,7 +91,7 @@ def _compute(op: int, row: int, position: int, count: int) -> float:
         if x != x:
             return np.nan
         store_f64(get(spans, 2 * variable), x)
-    return evaluate(program, 0)
+    return evaluate(program, nb.int64(0))
 
 
 @jit
@@ -100,7 +100,7 @@ def run_sequence(op: int) -> None:
     column, numeric, computed = get(op, layout.O_A), get(op, layout.O_FOUND) != 0, get(op, layout.O_EXPRESSION) != 0
     multi, width = get(op, layout.O_ELEMENTS) != 0, get(op, layout.O_WIDTH)
     offsets = get(op, layout.O_FOUND_OFFSETS) if numeric else get(op, layout.O_OFFSETS)
-    made, total = 0, 0
+    made, total = nb.int64(0), nb.int64(0)
     store_i32(offsets, 0)
     if multi:
         store_i32(get(op, layout.O_ELEMENTS), 0)
