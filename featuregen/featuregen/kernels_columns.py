@@ -114,21 +114,20 @@ def gather_texts(column: int, row: int, target: int) -> int:
 @jit
 def is_last_of_its_key(column: int, entry: int, last: int) -> bool:
     """Says whether a map's entry exists: its key is not empty and no later entry before `last` has the same."""
-    key, size = key_of(column, entry)
-    if size == 0:
-        return False
-    for other in range(entry + 1, last):
-        other_key, other_size = key_of(column, other)
-        if same_key(key, size, other_key, other_size):
-            return False
-    return True
+    data, texts = get(column, layout.C_DATA), get(column, layout.C_TEXT)
+    start = load_i32(texts + 4 * entry)
+    size = load_i32(texts + 4 * entry + 4) - start
+    return size > 0 and last_of_key(column, entry, last, data + start, size) == entry
 
 
 @jit
 def last_of_key(column: int, first: int, last: int, text: int, size: int) -> int:
     """The entry of a map that has a key, -1 if none has: the last of equal keys counts."""
+    data, texts = get(column, layout.C_DATA), get(column, layout.C_TEXT)
+    end = load_i32(texts + 4 * last)
     for entry in range(last - 1, first - 1, -1):
-        key, key_size = key_of(column, entry)
-        if key_size == size and equal_bytes(key, text, size):
+        start = load_i32(texts + 4 * entry)
+        if end - start == size and equal_bytes(data + start, text, size):
             return entry
+        end = start
     return -1

@@ -112,39 +112,34 @@ def is_valid(bitmap: int, bit: int) -> bool:
 
 @jit
 def equal_bytes(a: int, b: int, size: int) -> bool:
-    """Compares two texts of the same length."""
-    at = 0
-    while at + 8 <= size:
-        if load_u64(a + at) != load_u64(b + at):
-            return False
-        at += 8
-    while at < size:
+    """Compares two texts of the same length; the last whole word may overlap the one before it."""
+    if size >= 8:
+        for at in range(0, size - 8, 8):
+            if load_u64(a + at) != load_u64(b + at):
+                return False
+        return load_u64(a + size - 8) == load_u64(b + size - 8)
+    if size >= 4:
+        return load_u32(a) == load_u32(b) and load_u32(a + size - 4) == load_u32(b + size - 4)
+    for at in range(size):
         if load_u8(a + at) != load_u8(b + at):
             return False
-        at += 1
     return True
 
 
 @jit
 def copy_bytes(target: int, source: int, size: int) -> None:
     """Copies a text that does not overlap its target."""
-    at = 0
-    while at + 8 <= size:
-        store_i64(target + at, load_i64(source + at))
-        at += 8
-    while at < size:
-        store_u8(target + at, nb.int64(load_u8(source + at)))
-        at += 1
-
-
-@jit
-def copy_wide(target: int, source: int, size: int) -> None:
-    """Copies a text by eight bytes, also behind both ends: where there is room, much cheaper for short texts."""
-    store_i64(target, load_i64(source))
-    at = 8
-    while at < size:
-        store_i64(target + at, load_i64(source + at))
-        at += 8
+    if size >= 8:
+        for at in range(0, size - 8, 8):
+            store_i64(target + at, load_i64(source + at))
+        store_i64(target + size - 8, load_i64(source + size - 8))
+    elif size >= 4:
+        last = load_i32(source + size - 4)
+        store_i32(target, load_i32(source))
+        store_i32(target + size - 4, last)
+    else:
+        for at in range(size):
+            store_u8(target + at, nb.int64(load_u8(source + at)))
 
 
 @jit
