@@ -36,6 +36,7 @@ from tests.component.test_serve_http import training
 
 FEED = Path(__file__).parents[2] / "examples" / "feed.yaml"
 REQUESTS = 60
+pytestmark = pytest.mark.timeout(900)
 
 
 def logged_serving(bootstrap: str, topic: str, sample: float = 1.0) -> RecServing:
@@ -166,7 +167,7 @@ def test_a_saved_topic_is_replayed_from_files_and_on_ray(served: Left, tmp_path:
     report = tmp_path / "report.json"
     command = [sys.executable, "-m", "kuberec_runtime.cli", "replay", str(tmp_path / "log"), "-m", str(FEED)]
     command += ["--distributed", "--parallel", "2", "--report", str(report)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=400)
     assert done.returncode == 1, done.stdout + done.stderr
     found = json.loads(report.read_text())
     assert found["requests"] == REQUESTS + lying.num_rows

@@ -85,7 +85,7 @@ def replay_on_ray(job: Job, paths: list[str], filesystem: Any, actors: int) -> I
         job: what to replay with; files and events must be where every node can read them.
         paths: Parquet files.
         filesystem: that they are on, None to tell by the paths.
-        actors: how many replay.
+        actors: how many replay at most; each takes a core.
 
     Yields:
         A report for each batch, in no order.
@@ -93,7 +93,8 @@ def replay_on_ray(job: Job, paths: list[str], filesystem: Any, actors: int) -> I
     import ray
 
     address = os.environ.get("RAY_ADDRESS", "local")
-    own = {"include_dashboard": False} if address == "local" else {}
+    # Actors that hold every core would leave none to the tasks that read for them.
+    own = {"include_dashboard": False, "num_cpus": actors + 1} if address == "local" else {}
     ray.init(address, ignore_reinit_error=True, log_to_driver=False, logging_level=logging.WARNING, **own)
     ray.data.DataContext.get_current().enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.WARNING)
@@ -102,7 +103,7 @@ def replay_on_ray(job: Job, paths: list[str], filesystem: Any, actors: int) -> I
         fn_constructor_args=(job,),
         batch_format="pyarrow",
         batch_size=_RAY_BATCH,
-        compute=ray.data.ActorPoolStrategy(size=actors),
+        compute=ray.data.ActorPoolStrategy(min_size=1, max_size=actors),
     )
     for row in reports.iter_rows():
         yield Report.from_json(json.loads(row["report"]))
