@@ -11,6 +11,7 @@ from featuregen.kernels_texts import encode_joined, finish_ids
 
 U = np.uint64
 _UNDERSCORE = 95
+_TOO_MANY = 2**31
 _PART_BYTES = 24  # of a part: number of texts, cursor, address of its texts
 
 
@@ -22,7 +23,7 @@ def combo_capacity(op: int) -> int:
         product = 1
         for part in range(get(op, layout.O_PART_COUNT)):
             first, last = span(load_i64(parts + 8 * part), row)
-            product *= last - first
+            product = min(product * (last - first), _TOO_MANY)  # eight lists would overflow
         total += max(product, 1)
     return total
 
@@ -86,11 +87,10 @@ def _advance(op: int) -> None:
 @jit
 def _combo_of_two(op: int, a: int, b: int) -> None:
     """The common combo, two plain columns: at most one id in a row; a text that all rows share is read once."""
-    std, buckets, mix, ids = get(op, layout.O_STD), U(get(op, layout.O_BUCKETS)), get(op, layout.O_MIX), 0
+    std, buckets, mix = get(op, layout.O_STD), U(get(op, layout.O_BUCKETS)), get(op, layout.O_MIX)
     moves_a, moves_b = get(a, layout.C_STEP) != 0, get(b, layout.C_STEP) != 0
     decimal, start = get(op, layout.O_STATE), get(op, layout.O_BUFFER)
-    joined, total = start + get(op, layout.O_PREFIX_SIZE), 0
-    ids = get(op, layout.O_IDS)
+    joined, ids, total = start + get(op, layout.O_PREFIX_SIZE), get(op, layout.O_IDS), 0
     text_a, size_a, text_b, size_b = nb.int64(0), nb.int64(0), nb.int64(0), nb.int64(0)
     for row in range(get(op, layout.O_ROWS)):
         if row == 0 or moves_a:

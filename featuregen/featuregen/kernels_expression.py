@@ -65,7 +65,7 @@ def _of_one(code: int, x: float) -> float:
 def _rounded(code: int, x: float) -> float:
     """The rest of the functions of one number."""
     if code == Code.SIGN:
-        return 1.0 if x > 0.0 else -1.0 if x < 0.0 else x * 0.0 if x != x else 0.0
+        return 1.0 if x > 0.0 else -1.0 if x < 0.0 else x if x != x else 0.0
     if code == Code.ABS:
         return math.fabs(x)
     if code == Code.RINT:

@@ -128,6 +128,18 @@ def test_a_large_map_and_a_long_log_are_indexed_without_a_change() -> None:
     assert row_of(ranked, 7)["look"] == [210.0]
 
 
+@pytest.mark.parametrize("words", [400, 256])
+def test_more_ids_than_fit_are_refused_by_name(words: int) -> None:
+    fields = [f"l{n}" for n in range(8)]  # 256 ** 8 is 0 in 64 bits
+    sources = {"user": {"key": "uid", "fields": {name: "list<string>" for name in fields}}}
+    feature = {"name": "all", "op": "combo", "in": [f"user.{name}" for name in fields], "encode": {"hashBuckets": 9}}
+    plan = plan_of(sources, [feature])
+    row = {f"user.{name}": [str(n) for n in range(words)] for name in fields}
+    with pytest.raises(FeatureError, match=r"feature 'all': a batch gives \d+ ids"):
+        Engine(plan, backend="numba").batch(table_of(plan, [row]))
+    assert row_of(Engine(plan, backend="numba").batch(table_of(plan, [row | {"user.l7": []}])), 0) == {"all": []}
+
+
 def test_an_absent_column_is_refused_by_name() -> None:
     with pytest.raises(FeatureError, match=r"the batch has no column 'item\.price'"):
         Engine(PLAN).batch(table_of(PLAN, [ROW]).drop_columns(["item.price"]))
