@@ -1,8 +1,8 @@
 """What the operators mean that make texts: one value of a derived column for each row.
 
 Written without Arrow: Python's `re` for the expressions that it shares with RE2 (`featuregen.compiler.regex`), and the
-libraries that define their operators, `tokenizers` and `opencc`. A missing text (null or empty) stays missing everywhere. (Only a
-custom function that asks for Arrow arrays gets them, of one row.)
+libraries that define their operators, `tokenizers` and `opencc`. A missing text (null or empty) stays missing
+everywhere. (Only a custom function that asks for Arrow arrays gets them, of one row.)
 """
 
 import re

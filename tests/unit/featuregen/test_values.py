@@ -12,8 +12,8 @@ from featuregen.edit_distance import edit_distance
 from featuregen.hash64 import HASHES, cross
 from featuregen.hash_numpy import cross as cross_arrays
 from featuregen.hash_numpy import hash_texts
-from featuregen.oracle_texts import edit_distance as plain_edit_distance
-from featuregen.oracle_values import combine
+from featuregen.oracle.texts import edit_distance as plain_edit_distance
+from featuregen.oracle.values import combine
 from featuregen.spans import PairIndex, Spans, fold, last_of_pairs, spans_of_lengths
 from featuregen.values_columns import lists_of, maps_of, numbers_of, texts_of
 
