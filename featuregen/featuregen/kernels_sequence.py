@@ -12,7 +12,7 @@ from featuregen import layout
 from featuregen.kernels_columns import aligned, number_of, place, span, span_at
 from featuregen.kernels_expression import evaluate
 from featuregen.kernels_memory import get, jit, load_i32, store_f64, store_i32, store_i64
-from featuregen.kernels_texts import encode_element
+from featuregen.kernels_texts import encode_element, hash_element, is_plainly_hashed
 
 
 @jit
@@ -95,9 +95,38 @@ def _compute(op: int, row: int, position: int, count: int) -> float:
 
 
 @jit
+def _hashed(op: int, column: int) -> None:
+    """`run_sequence` for texts that are hashed without a prefix, the common case: all fields in registers."""
+    std, buckets, default = get(op, layout.O_STD), get(op, layout.O_BUCKETS), get(op, layout.O_DEFAULT)
+    texts, data = get(column, layout.C_TEXT), get(column, layout.C_DATA)
+    bitmap, bit = get(column, layout.C_CHILD_VALID), get(column, layout.C_CHILD_BIT)
+    ids, offsets, positions = get(op, layout.O_IDS), get(op, layout.O_OFFSETS), get(op, layout.O_GROUP_POSITIONS)
+    total = 0
+    store_i32(offsets, 0)
+    for row in range(get(op, layout.O_ROWS)):
+        first, last = span(get(op, layout.O_TS), row)
+        start = aligned(column, row, last - first)
+        begin, end = _elements(op, row)
+        for at in range(begin, end):
+            found = nb.int64(-1)
+            if start >= 0:
+                position = load_i32(positions + 4 * at) if positions != 0 else at
+                found = hash_element(std, buckets, texts, data, bitmap, bit, start + position)
+            store_i64(ids + 8 * total, found if found >= 0 else default)
+            total += 1
+        if begin == end and get(op, layout.O_PAD) == 1:
+            store_i64(ids + 8 * total, default)
+            total += 1
+        store_i32(offsets + 4 * row + 4, total)
+
+
+@jit
 def run_sequence(op: int) -> None:
     """Ids or numbers of the elements of each row."""
     column, numeric, computed = get(op, layout.O_A), get(op, layout.O_FOUND) != 0, get(op, layout.O_EXPRESSION) != 0
+    if not numeric and get(op, layout.O_ELEMENTS) == 0 and is_plainly_hashed(op, column):
+        _hashed(op, column)
+        return
     multi, width = get(op, layout.O_ELEMENTS) != 0, get(op, layout.O_WIDTH)
     offsets = get(op, layout.O_FOUND_OFFSETS) if numeric else get(op, layout.O_OFFSETS)
     made, total = nb.int64(0), nb.int64(0)

@@ -102,13 +102,20 @@ def finish_ids(op: int, row: int, before: int, total: int) -> int:
 
 
 @jit
-def _hash_element(std: int, buckets: int, texts: int, data: int, bitmap: int, bit: int, element: int) -> int:
+def hash_element(std: int, buckets: int, texts: int, data: int, bitmap: int, bit: int, element: int) -> int:
     """`encode_element` of a text that is hashed without a prefix, the common case: all fields in registers."""
     start = load_i32(texts + 4 * element)
     size = load_i32(texts + 4 * element + 4) - start
     if size == 0 or not is_valid(bitmap, bit + element):
         return -1
     return nb.int64(hash_text(std, data + start, size) % U(buckets))
+
+
+@jit
+def is_plainly_hashed(op: int, column: int) -> bool:
+    """Says whether `hash_element` encodes a column."""
+    hashed = get(op, layout.O_ENCODE) == layout.ENCODE_HASH and get(op, layout.O_PREFIX_SIZE) == 0
+    return hashed and get(column, layout.C_KIND) == layout.KIND_TEXT
 
 
 @jit
@@ -122,7 +129,7 @@ def _hashed_ids(op: int, column: int) -> None:
         first, last = span(column, row)
         before = total
         for element in range(first, last):
-            found = _hash_element(std, buckets, texts, data, bitmap, bit, element)
+            found = hash_element(std, buckets, texts, data, bitmap, bit, element)
             if found >= 0:
                 store_i64(ids + 8 * total, found)
                 total += 1
@@ -138,7 +145,7 @@ def _hashed_rows(op: int, column: int) -> None:
     offsets, default, step = get(op, layout.O_OFFSETS), get(op, layout.O_DEFAULT), get(column, layout.C_STEP)
     total = 0
     for row in range(get(op, layout.O_ROWS)):
-        found = _hash_element(std, buckets, texts, data, bitmap, bit, row * step)
+        found = hash_element(std, buckets, texts, data, bitmap, bit, row * step)
         found = found if found >= 0 else default
         if found >= 0:
             store_i64(ids + 8 * total, found)
@@ -173,8 +180,7 @@ def run_id(op: int) -> None:
     if get(op, layout.O_WEIGHTS) != 0:
         _weighted_ids(op, column)
         return
-    texts = get(column, layout.C_KIND) == layout.KIND_TEXT
-    if texts and get(op, layout.O_ENCODE) == layout.ENCODE_HASH and get(op, layout.O_PREFIX_SIZE) == 0:
+    if is_plainly_hashed(op, column):
         if get(column, layout.C_LIST) == 0:
             _hashed_rows(op, column)
         else:
