@@ -23,10 +23,11 @@ from featuregen.replay.files import SnapshotFiles
 from featuregen.replay.snapshot import Snapshot, SnapshotFormat, read_message
 from kuberec_api.meta import KafkaTopic
 from kuberec_api.serving import RecServing, RequestLog
-from kuberec_devcluster.services import Kafka, Redis
+from kuberec_devcluster.services import S3, Kafka, Redis
+from kuberec_runtime.checkpoint import open_store
 from kuberec_runtime.cli import app
 from kuberec_runtime.publish.publication import Version
-from kuberec_runtime.replay.logs import Topic, read_topic
+from kuberec_runtime.replay.logs import Topic, arrow_paths, read_topic
 from kuberec_runtime.serve.local import start_serving
 from kuberec_runtime.serve.metrics import Metrics
 from kuberec_runtime.serve.requestlog import Ranked
@@ -173,6 +174,30 @@ def test_a_saved_topic_is_replayed_from_files_and_on_ray(served: Left, tmp_path:
     assert found["requests"] == REQUESTS + lying.num_rows
     assert {name for name, tally in found["features"].items() if tally["mismatches"]} <= {"price", "price_b"}
     assert found["features"]["price"]["mismatches"] == 1
+
+
+def test_a_bucket_is_read_with_the_credentials_of_checkpoints(
+    served: Left, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with S3() as s3:
+        for name, value in s3.aws_environment.items():
+            monkeypatch.setenv(name, value)
+        with SnapshotFiles(tmp_path, form().schema) as files:
+            for message in served.messages:
+                files.write(read_message(message))
+        store = open_store(f"s3://{s3.bucket}/requests")
+        store.put("day/one.parquet", files.written[0].read_bytes())
+        store.put("day/notes.txt", b"no log")
+        store.put("other/two.parquet", files.written[0].read_bytes())
+        for where, times in (("", 2), ("/day", 1), ("/day/o*.parquet", 1), ("/day/one.parquet", 1)):
+            done = run_replay(f"s3://{s3.bucket}/requests{where}", "-m", FEED)
+            assert done.exit_code == 0, done.stdout + done.stderr
+            assert f"{times * REQUESTS} requests, 0 mismatches" in done.stdout
+        paths, file_system = arrow_paths(f"s3://{s3.bucket}/requests/day")
+        assert pq.read_table(paths[0], filesystem=file_system).num_rows == REQUESTS
+        for where, words in (("nothing", "no file *.parquet"), ("requests/*/one.parquet", "only the last component")):
+            done = run_replay(f"s3://{s3.bucket}/{where}", "-m", FEED)
+            assert (done.exit_code, words in done.stderr) == (66, True), done.stderr
 
 
 def test_behaviour_is_proven_by_an_event_log(served: Left, tmp_path: Path) -> None:

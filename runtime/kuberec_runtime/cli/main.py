@@ -36,7 +36,7 @@ def _main(verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log wha
 @app.command()
 def run(
     file: Annotated[Path, typer.Option("--file", "-f", help="YAML with a RecModel, a RecTraining, maybe a RecServing")],
-    kafka: Annotated[str | None, typer.Option(help="Instead of source.kafka.bootstrapServers")] = None,
+    kafka: Annotated[str | None, typer.Option(help="Instead of the file's bootstrapServers")] = None,
     redis: Annotated[str | None, typer.Option(help="Instead of publish.redis.url")] = None,
     checkpoint: Annotated[str | None, typer.Option(help="Instead of checkpoint.uri, e.g. file:///tmp/feed")] = None,
     stop_at_end: Annotated[bool, typer.Option("--stop-at-end", help="Stop at the present end of the topic")] = False,

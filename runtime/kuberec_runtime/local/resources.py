@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from kuberec_api import RecModel, RecServing, RecTraining
 from kuberec_api.training import StopAt
+from kuberec_api.validation import ServingError, check_serving
 
 
 class ResourceFileError(ValueError):
@@ -90,7 +91,18 @@ def localize(resources: Resources, overrides: Overrides) -> Resources:
         publish = publish.model_copy(update=_given(redis=redis, interval=overrides.publish_interval))
     source = spec.source.model_copy(update={"kafka": kafka})
     changed = spec.model_copy(update={"source": source, "checkpoint": checkpoint, "publish": publish})
-    return replace(resources, training=resources.training.model_copy(update={"spec": changed}))
+    training = resources.training.model_copy(update={"spec": changed})
+    return replace(resources, training=training, serving=_local_log(resources.serving, overrides.bootstrap_servers))
+
+
+def _local_log(serving: RecServing | None, bootstrap_servers: str | None) -> RecServing | None:
+    """Requests are logged to the brokers that the samples come from."""
+    if serving is None or serving.spec.request_log is None or bootstrap_servers is None:
+        return serving
+    log = serving.spec.request_log
+    kafka = log.kafka.model_copy(update={"bootstrap_servers": bootstrap_servers})
+    moved = log.model_copy(update={"kafka": kafka})
+    return serving.model_copy(update={"spec": serving.spec.model_copy(update={"request_log": moved})})
 
 
 def _documents(path: Path) -> dict[str, list[Any]]:
@@ -127,6 +139,11 @@ def _matching(path: Path, found: Mapping[str, list[Any]]) -> Resources:
             f"{', '.join(models) or 'no RecModel'}"
         )
     servings = [s for s in found["RecServing"] if s.spec.training_ref.name == training.metadata.name]
+    for serving in servings:
+        try:
+            check_serving(serving.spec, training.spec)
+        except ServingError as error:
+            raise ResourceFileError(f"{path}: recserving/{serving.metadata.name}: {error}") from None
     return Resources(models[name], training, servings[0] if servings else None)
 
 

@@ -26,6 +26,21 @@ def test_overrides_replace_addresses_and_nothing_else() -> None:
     assert after.model == before.model
 
 
+def test_requests_are_logged_where_the_samples_come_from(tmp_path: Path) -> None:
+    path, log = (
+        tmp_path / "feed.yaml",
+        "  requestLog: {kafka: {bootstrapServers: 'kafka:9092', topic: feed-requests}}\n",
+    )
+    path.write_text(FEED.read_text() + log)
+    serving = localize(read_resources(path), Overrides(bootstrap_servers="127.0.0.1:1")).serving
+    assert serving is not None and serving.spec.request_log is not None
+    assert serving.spec.request_log.kafka.bootstrap_servers == "127.0.0.1:1"
+    assert serving.spec.request_log.kafka.topic == "feed-requests"
+    path.write_text(FEED.read_text() + log.replace("feed-requests", "feed-samples"))
+    with pytest.raises(ResourceFileError, match="is the topic of the training's samples"):
+        read_resources(path)
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
