@@ -56,7 +56,7 @@ def replay_command(
     try:
         resource = read_model(model)
         plan = compile_plan(resource.spec.features)
-        job = Job(plan, files, _event_files(events or [], list(plan.behaviors)))
+        job = Job(plan, files, event_files(events or [], list(plan.behaviors)))
         if not distributed:
             job.replayer()  # what does not fit the plan is said here, not in another process
         found = _replayed(job, snapshots, parallel, distributed, save)
@@ -120,7 +120,7 @@ def _shown(topic: "Topic", bars: Bars) -> Iterator["Message"]:
         yield where, message
 
 
-def _event_files(given: list[str], behaviors: list[str]) -> dict[str, str]:
+def event_files(given: list[str], behaviors: list[str]) -> dict[str, str]:
     """Returns behaviour -> file. A name may be left out if the plan reads one behaviour."""
     from featuregen.errors import FeatureError
 
