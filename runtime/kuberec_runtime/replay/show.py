@@ -4,6 +4,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from prometheus_client import CollectorRegistry, Gauge, write_to_textfile
 from rich.markup import escape
 from rich.table import Table
@@ -76,8 +77,16 @@ def write_metrics(path: Path, model: str, report: Report) -> None:
 
 
 def _short(values: list[Any]) -> str:
-    text = repr(values)
+    text = _text(values)
     return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
+
+
+def _text(value: Any) -> str:
+    """Numbers are float32: the shortest text that tells them apart."""
+    if isinstance(value, list | tuple):
+        inner = ", ".join(map(_text, value))
+        return f"[{inner}]" if isinstance(value, list) else f"({inner})"
+    return str(np.float32(value)) if isinstance(value, float) else repr(value)
 
 
 def _duration(ms: int) -> str:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from featuregen.errors import FeatureError
@@ -31,8 +32,9 @@ def test_an_outcome_has_its_exit_code(report: Report, code: int) -> None:
 
 
 def test_an_example_says_where_and_what() -> None:
-    known = Example(1, "r7", 3, "i9", [1.5], [2.5])
-    assert example_text(known) == "request r7 row 3 (i9): served [1.5], computed [2.5]"
+    tenth = float(np.float32(0.1))
+    known = Example(1, "r7", 3, "i9", [tenth], [[(5, tenth)], [7]])
+    assert example_text(known) == "request r7 row 3 (i9): served [0.1], computed [[(5, 0.1)], [7]]"
     unknown = Example(1, "r7", None, None, None, [2.5])
     assert example_text(unknown) == "request r7: computed [2.5] in row 0 (the log has digests only)"
     assert len(example_text(Example(1, "r7", 0, None, list(range(99)), []))) < 120
