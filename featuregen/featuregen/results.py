@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from typing import Any
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Column:
-    """One output column.
+    """One output column. Not frozen: a request makes fifty, and to make a frozen one costs ten times as much.
 
     Attributes:
         rows: rows, or 1 for a user-side output of `rank`.

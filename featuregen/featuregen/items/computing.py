@@ -13,11 +13,10 @@ import pyarrow as pa
 from featuregen.items.exports import Exports
 from featuregen.items.kernels import run_steps
 from featuregen.items.loading import Records
-from featuregen.items.steps import NO_EVENT, StepTable
+from featuregen.items.steps import StepTable
 from featuregen.items.store import Store, View
 from featuregen.items.table import (
     COPY,
-    EVENTS,
     FOLLOW,
     STEP_WIDTH,
     T_BUFFER,
@@ -25,6 +24,7 @@ from featuregen.items.table import (
     T_CODES,
     T_CURRENT,
     T_DONE,
+    T_EVENT_CODES,
     T_KIND,
     T_N,
     T_NEEDED,
@@ -41,8 +41,7 @@ from featuregen.items.table import (
 from featuregen.results import Column
 
 _LAST_STAMP = 2**31 - 1
-_FLOATS, _INTS = pa.float64(), pa.int64()
-_LISTS = pa.list_(_INTS)
+_FLOATS = pa.float64()
 
 
 class Computing:
@@ -63,7 +62,6 @@ class Computing:
         self._grow_rows(1024)
         self._grow_scratch(self._steps.combos, T_BUFFER, 1024)
         self._grow_scratch(self._steps.maps, T_SCRATCH, 1 << 14)
-        self._grow_events(1024)
 
     def copy(self, view: View, codes: Any) -> Records:
         """Copies the records of some items: what `compute` and `columns` are about."""
@@ -83,7 +81,7 @@ class Computing:
         Args:
             view: what the reader sees.
             arrays: the columns of the rest of the plan.
-            event_codes: int64[events] of columns of codes that are known already.
+            event_codes: int32[events], the codes of events' attributes that are known already, by column.
         """
         table, steps = self._table, self._steps
         self._stamp += 1
@@ -91,14 +89,15 @@ class Computing:
             steps.forget()
             self._stamp = 1
         table[:-1, T_N], table[steps.combos, T_STAMP] = self._rows, self._stamp
-        for name, step in zip(steps.events.names, steps.events.steps, strict=True):
-            table[step, T_KIND] = -1 if name in event_codes else EVENTS
+        for step, name in steps.counts:
+            codes = event_codes.get(name)
+            table[step, T_EVENT_CODES] = 0 if codes is None else codes.ctypes.data
         while True:
             self._allocate()
             table[:, T_NEEDED] = 0
             run_steps(table, view.dictionaries, self._exports.export(arrays))
             if not table[:, T_NEEDED].any():
-                return self._made(event_codes)
+                return self._made()
             self._make_room()
 
     def columns(self) -> dict[str, Column]:
@@ -141,8 +140,6 @@ class Computing:
         for group, field in ((steps.combos, T_BUFFER), (steps.maps, T_SCRATCH)):
             if needed[group].any():
                 self._grow_scratch(group, field, 2 * int(needed[group].max()))
-        if needed[steps.events.steps].any():
-            self._grow_events(2 * int(needed[steps.events.steps].max()))
         for index, step in enumerate(steps.many.steps):
             if needed[step]:
                 self._capacities[index] = int(needed[step]) * 5 // 4
@@ -158,38 +155,17 @@ class Computing:
         for places, array in ((self._copy_at, self._copied), (self._codes_at, self._codes)):
             table[places[0], places[1]] = places[2] + array.ctypes.data
         self._numbers = _block(table, steps.numbers.steps, T_OUT, (len(steps.numbers.steps), room), np.float64)
-        self._candidates = _block(table, steps.candidates.steps, T_OUT, (len(steps.candidates.steps), room), np.int64)
-        self._buffers = [pa.py_buffer(numbers) for numbers in (self._numbers, self._candidates)]
+        self._buffer = pa.py_buffer(self._numbers)
 
     def _grow_scratch(self, group: list[int], field: int, size: int) -> None:
         scratch = np.empty(size, np.uint8)
         setattr(self, f"_scratch{field}", scratch)
         self._table[group, field], self._table[group, T_CAPACITY] = scratch.ctypes.data, size
 
-    def _grow_events(self, size: int) -> None:
-        steps = self._steps.events.steps
-        self._events = _block(self._table, steps, T_OUT, (len(steps), size), np.int64)
-        self._table[steps, T_CAPACITY] = size
-
-    def _made(self, event_codes: Mapping[str, Any]) -> dict[str, pa.Array]:
-        made, steps, rows = {}, self._steps, self._rows
-        for index, name in enumerate(steps.numbers.names):
-            made[name] = pa.Array.from_buffers(_FLOATS, rows, [None, self._buffers[0]], 0, index * self._room)
-        for index, name in enumerate(steps.candidates.names):
-            made[name] = pa.Array.from_buffers(_INTS, rows, [None, self._buffers[1]], 0, index * self._room)
-        for index, (name, step) in enumerate(zip(steps.events.names, steps.events.steps, strict=True)):
-            codes = event_codes.get(name)
-            if codes is None:
-                codes = self._events[index, : self._table[step, T_DONE]]
-            lists = np.array([0, len(codes)], np.int32)
-            values = pa.Array.from_buffers(_INTS, len(codes), [None, pa.py_buffer(codes)], 0)
-            made[name] = pa.Array.from_buffers(_LISTS, 1, [None, pa.py_buffer(lists)], 0, children=[values])
-        return made
-
-
-def missing_events(codes: Any) -> Any:
-    """Returns int64 codes of events' attributes of which none is a text."""
-    return np.where(codes > 0, codes, NO_EVENT).astype(np.int64)
+    def _made(self) -> dict[str, pa.Array]:
+        rows, room, buffers = self._rows, self._room, [None, self._buffer]
+        names = enumerate(self._steps.numbers.names)
+        return {name: pa.Array.from_buffers(_FLOATS, rows, buffers, 0, index * room) for index, name in names}
 
 
 def _columns(places: list[tuple[int, int, int]]) -> Any:

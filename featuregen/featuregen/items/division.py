@@ -8,12 +8,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from featuregen.compiler.inputs import EVENT
 from featuregen.errors import FeatureError
-from featuregen.inputs import EVENT
 from featuregen.plan import Input, Operation, Plan
 from featuregen.sources import FieldType, Sources
 
-CodedName = Literal["combo", "lookup", "match", "overlap"]
+CodedName = Literal["combo", "lookup", "match", "overlap", "count"]
 _ENTRY = frozenset(EVENT)
 _TEXTS = (FieldType.STRING, FieldType.STRING_LIST)
 _SCALARS = (FieldType.STRING, FieldType.INT)
@@ -29,7 +29,8 @@ class Coded:
         name: which kernel.
         user: columns of the user's side that it reads.
         item: stored columns that it reads.
-        column: the column of numbers that it makes, of which the rest of the plan makes the output; "" if it makes ids.
+        column: the column of numbers that it makes, of which the rest of the plan makes the output; "" if it makes the
+            output itself: ids, or numbers that need no more than a default.
     """
 
     operation: Operation
@@ -50,8 +51,7 @@ class Division:
         listed: item-side ids of lists of texts; they are kept by code, one id for each distinct text.
         stored: columns that are kept of an item because something outside of `item` reads them.
         coded: cross operations that run on codes.
-        by_code: columns of codes -> the stored column: event attributes and candidate attributes that are compared.
-        rest: a plan of everything else; it reads `coded` and `by_code` columns, and stored ones as they came.
+        rest: a plan of everything else; it reads columns that `coded` operations make, and stored ones as they came.
         joined: behaviour -> attribute of its events' items -> stored column.
     """
 
@@ -61,7 +61,6 @@ class Division:
     listed: tuple[Operation, ...]
     stored: tuple[Input, ...]
     coded: tuple[Coded, ...]
-    by_code: Mapping[str, str]
     rest: Plan
     joined: Mapping[str, Mapping[str, str]]
 
@@ -91,7 +90,6 @@ class _Divider:
         self._of_user |= {d.column.name for d in plan.derivations if d.side == "user"}
         self._stored: dict[str, Input] = {}
         self._coded: list[Coded] = []
-        self._by_code: dict[str, str] = {}
         self._joined = self._join()
 
     def division(self) -> Division:
@@ -120,7 +118,6 @@ class _Divider:
             listed,
             tuple(self._stored.values()),
             tuple(self._coded),
-            self._by_code,
             Plan(plan.hash, kept, shared + own, plan.behaviors, derivations),
             self._joined,
         )
@@ -137,11 +134,7 @@ class _Divider:
         given = [i for i in self._plan.inputs if i.per_item]
         stored = [replace(column, per_item=True) for column in self._stored.values()]
         made = [Input(coded.column, FieldType.FLOAT, per_item=True) for coded in self._coded if coded.column]
-        codes = [
-            Input(name, FieldType.INT, is_list=name.startswith("behavior."), per_item=not name.startswith("behavior."))
-            for name in self._by_code
-        ]
-        return [*given, *stored, *made, *codes]
+        return [*given, *stored, *made]
 
     def _join(self) -> dict[str, dict[str, str]]:
         """Returns what each behaviour's events have of their items."""
@@ -176,23 +169,15 @@ class _Divider:
             return replace(
                 operation, op="raw", columns=(coded.column,), dim=1, combiner="", method="", value_map=(), show=()
             )
-        if operation.op == "window" and operation.columns:
-            return self._window(operation)
         return operation
-
-    def _window(self, operation: Operation) -> Operation:
-        """Attributes that are texts are compared by their codes."""
-        event, candidate = operation.columns
-        if candidate not in self._of_item or self._types[candidate].type is not FieldType.STRING:
-            return operation
-        self._by_code[f"{event}#"] = self._by_code[f"{candidate}#"] = self._store(candidate)
-        return replace(operation, columns=(f"{event}#", f"{candidate}#"))
 
     def _coded_form(self, operation: Operation) -> Coded | None:
         if operation.op == "combo":
             return self._combo(operation)
         if operation.op in ("lookup", "match"):
             return self._of_map(operation)
+        if operation.op == "window" and operation.columns and operation.method == "count":
+            return self._count(operation)
         if operation.op == "overlap" and operation.method in _SHARES:
             user = tuple(c for c in operation.columns if c in self._of_user)
             item = tuple(c for c in operation.columns if self._is_text(c, _TEXTS))
@@ -218,8 +203,18 @@ class _Divider:
             return None
         return self._number(operation, "lookup" if operation.op == "lookup" else "match", (table,), tuple(keys))
 
+    def _count(self, operation: Operation) -> Coded | None:
+        """Events whose text is the item's."""
+        event, candidate = operation.columns
+        if not self._is_text(candidate, (FieldType.STRING,)):
+            return None
+        log = f"behavior.{operation.behavior}"
+        actions = (f"{log}.action",) if operation.actions else ()
+        return Coded(operation, "count", (event, f"{log}.ts", "now", *actions), (candidate,))
+
     def _number(self, operation: Operation, name: CodedName, user: tuple[str, ...], item: tuple[str, ...]) -> Coded:
-        return Coded(operation, name, user, item, f"coded.{operation.output.name}")
+        plain = operation.output.kind == "dense" and operation.rescale is None
+        return Coded(operation, name, user, item, "" if plain else f"coded.{operation.output.name}")
 
     def _is_text(self, column: str, kinds: tuple[FieldType, ...]) -> bool:
         return column in self._of_item and self._types[column].type in kinds

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 from featuregen.items.division import Division
-from featuregen.items.kernels_arrow import ARRAY_BYTES
+from featuregen.kernels_arrow import ARRAY_BYTES
 
 
 class Exports:
@@ -18,7 +18,6 @@ class Exports:
 
     def __init__(self, division: Division, places: Mapping[str, int]) -> None:
         names = [column for coded in division.coded for column in coded.user]
-        names += [name.rstrip("#") for name in division.by_code if name.startswith("behavior.")]
         self.index = {name: index for index, name in enumerate(dict.fromkeys(names))}
         self._places = [places[name] for name in self.index]
         self._memory = np.zeros(max(1, len(self.index)) * ARRAY_BYTES, np.uint8)

@@ -8,14 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import numba as nb
+import numpy as np
+from numpy.typing import NDArray
 
-from featuregen.items.kernels_arrow import release
-from featuregen.items.kernels_cross import combo, events, lookup, match, overlap
+from featuregen.items.kernels_combo import combo
+from featuregen.items.kernels_events import count_events
+from featuregen.items.kernels_maps import lookup, match
+from featuregen.items.kernels_overlap import overlap
 from featuregen.items.kernels_records import (
     copy,
     link,
     load,
-    load_code,
     load_id,
     load_ids,
     load_listed,
@@ -32,13 +35,12 @@ from featuregen.items.kernels_texts import encode, find, follow, rehash
 from featuregen.items.table import (
     COMBO,
     COPY,
+    COUNT,
     ENCODE,
-    EVENTS,
     FIND,
     FOLLOW,
     LINK,
     LOAD,
-    LOAD_CODE,
     LOAD_ID,
     LOAD_IDS,
     LOAD_LISTED,
@@ -52,12 +54,15 @@ from featuregen.items.table import (
     OVERLAP,
     REHASH,
     RELEASE,
+    STEP_WIDTH,
     STORE,
     STORE_ID,
     STORE_SPANS,
     T_KIND,
     T_N,
 )
+from featuregen.kernels_arrow import release
+from featuregen.kernels_memory import get
 
 _SOURCES = (
     "../hash64",
@@ -66,10 +71,14 @@ _SOURCES = (
     "../kernels_hash",
     "layout",
     "table",
-    "kernels_arrow",
+    "../kernels_arrow",
     "kernels_texts",
     "kernels_records",
-    "kernels_cross",
+    "kernels_combo",
+    "kernels_maps",
+    "kernels_overlap",
+    "kernels_events",
+    "kernels_tables",
     "kernels",
 )
 
@@ -82,16 +91,14 @@ def _stamp() -> int:
 
 
 def _program(stamp: int) -> Any:
-    def run(steps: Any, dictionaries: Any, user: int) -> int:
-        for index in range(steps.shape[0]):
-            step = steps[index]
-            kind = step[T_KIND]
+    def run(steps: int, count: int, dictionaries: int, user: int) -> int:
+        for index in range(count):
+            step = steps + 8 * STEP_WIDTH * index
+            kind = get(step, T_KIND)
             if kind == LOAD:
                 load(step)
             elif kind == LOAD_ID:
                 load_id(step)
-            elif kind == LOAD_CODE:
-                load_code(step)
             elif kind == COMBO:
                 combo(step, dictionaries, user)
             elif kind == LOOKUP:
@@ -107,9 +114,9 @@ def _program(stamp: int) -> Any:
             elif kind == LOAD_NUMBER:
                 load_number(step)
             elif kind == RELEASE:
-                release(user, step[T_N])
-            elif kind == EVENTS:
-                events(step, dictionaries, user)
+                release(user, get(step, T_N))
+            elif kind == COUNT:
+                count_events(step, dictionaries, user)
             elif kind == FIND:
                 find(step, dictionaries)
             elif kind == FOLLOW:
@@ -144,7 +151,7 @@ def _program(stamp: int) -> Any:
 def _compile() -> Any:
     """Compiles for one signature now, so that no request ever pays for it; without a cache if no folder is writable."""
     program, options = _program(_stamp()), {"nogil": True, "boundscheck": False, "error_model": "numpy"}
-    signature = "int64(int64[:,::1], int64[:,::1], int64)"
+    signature = "int64(int64, int64, int64, int64)"
     try:
         return nb.njit(signature, cache=True, **options)(program)
     except RuntimeError as error:
@@ -153,8 +160,15 @@ def _compile() -> Any:
         return nb.njit(signature, **options)(program)
 
 
-run_steps = _compile()
-"""`run_steps(steps int64[s, STEP_WIDTH], dictionaries int64[d, DICTIONARY_WIDTH], user) -> int64`.
+_run = _compile()
 
-`user` is the address of exported Arrow arrays, one after the other; 0 if no step reads it.
-"""
+
+def run_steps(steps: NDArray[np.int64], dictionaries: NDArray[np.int64], user: int = 0) -> None:
+    """Runs steps.
+
+    Args:
+        steps: int64[s, STEP_WIDTH].
+        dictionaries: int64[d, DICTIONARY_WIDTH].
+        user: address of exported Arrow arrays, one after the other; 0 if no step reads them.
+    """
+    _run(steps.ctypes.data, len(steps), dictionaries.ctypes.data, user)

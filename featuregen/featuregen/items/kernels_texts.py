@@ -5,6 +5,7 @@ from typing import Any
 import numba as nb
 import numpy as np
 
+from featuregen.items.kernels_tables import dictionary_of
 from featuregen.items.table import (
     D_COUNT,
     D_ENDS,
@@ -16,7 +17,6 @@ from featuregen.items.table import (
     T_CODES,
     T_CURRENT,
     T_DATA,
-    T_DICTIONARY,
     T_DONE,
     T_FIRST,
     T_N,
@@ -33,11 +33,13 @@ from featuregen.kernels_hash import farm64
 from featuregen.kernels_memory import (
     copy_bytes,
     equal_bytes,
+    get,
     is_valid,
     jit,
     load_i32,
     load_i64,
     load_u32,
+    put,
     store_i32,
     store_i64,
 )
@@ -54,17 +56,17 @@ def _place(hash_: Any, mask: int) -> int:
 
 
 @jit
-def _is_text(dictionary: Any, code: int, text: int, size: int) -> bool:
-    start = load_i64(dictionary[D_ENDS] + 8 * code)
-    if load_i64(dictionary[D_ENDS] + 8 * code + 8) - start != size:
+def _is_text(dictionary: int, code: int, text: int, size: int) -> bool:
+    start = load_i64(get(dictionary, D_ENDS) + 8 * code)
+    if load_i64(get(dictionary, D_ENDS) + 8 * code + 8) - start != size:
         return False
-    return equal_bytes(dictionary[D_TEXTS] + start, text, size)
+    return equal_bytes(get(dictionary, D_TEXTS) + start, text, size)
 
 
 @jit
-def code_of(dictionary: Any, text: int, size: int, hash_: Any) -> int:
+def code_of(dictionary: int, text: int, size: int, hash_: Any) -> int:
     """Code of a text, -1 if there is none. Codes that a writer adds meanwhile are not seen."""
-    slots, mask, count = dictionary[D_SLOTS], dictionary[D_MASK], dictionary[D_COUNT]
+    slots, mask, count = get(dictionary, D_SLOTS), get(dictionary, D_MASK), get(dictionary, D_COUNT)
     at = _place(hash_, mask)
     while True:
         slot = U(load_i64(slots + 8 * at))
@@ -77,7 +79,7 @@ def code_of(dictionary: Any, text: int, size: int, hash_: Any) -> int:
 
 
 @jit
-def text_code(dictionary: Any, text: int, size: int) -> int:
+def text_code(dictionary: int, text: int, size: int) -> int:
     """Code of a text, -1 if there is none, 0 if it is empty."""
     if size == 0:
         return 0
@@ -85,26 +87,32 @@ def text_code(dictionary: Any, text: int, size: int) -> int:
 
 
 @jit
-def _append(dictionary: Any, text: int, size: int, hash_: Any) -> int:
+def _append(dictionary: int, text: int, size: int, hash_: Any) -> int:
     """Adds a text that is not there. The slot is written last: it makes the text visible to `code_of`."""
-    code = dictionary[D_COUNT]
-    start = load_i64(dictionary[D_ENDS] + 8 * code)
-    copy_bytes(dictionary[D_TEXTS] + start, text, size)
-    store_i64(dictionary[D_ENDS] + 8 * code + 8, start + size)
-    dictionary[D_COUNT] = code + 1
-    at = _place(hash_, dictionary[D_MASK])
-    while load_i64(dictionary[D_SLOTS] + 8 * at) != 0:
-        at = (at + 1) & dictionary[D_MASK]
-    store_i64(dictionary[D_SLOTS] + 8 * at, nb.int64((hash_ >> _HALF) << _HALF) | (code + 1))
+    code = get(dictionary, D_COUNT)
+    start = load_i64(get(dictionary, D_ENDS) + 8 * code)
+    copy_bytes(get(dictionary, D_TEXTS) + start, text, size)
+    store_i64(get(dictionary, D_ENDS) + 8 * code + 8, start + size)
+    put(dictionary, D_COUNT, code + 1)
+    at = _place(hash_, get(dictionary, D_MASK))
+    while load_i64(get(dictionary, D_SLOTS) + 8 * at) != 0:
+        at = (at + 1) & get(dictionary, D_MASK)
+    store_i64(get(dictionary, D_SLOTS) + 8 * at, nb.int64((hash_ >> _HALF) << _HALF) | (code + 1))
     return code
 
 
 @jit
-def encode(step: Any, dictionaries: Any) -> None:
+def encode(step: int, dictionaries: int) -> None:
     """Writes the code of each text from FIRST on, -1 of a null; DONE says where it stopped because a table is full."""
-    dictionary = dictionaries[step[T_DICTIONARY]]
-    texts, data, valid, bit, out = step[T_TEXTS], step[T_DATA], step[T_VALID], step[T_BIT], step[T_OUT]
-    for element in range(step[T_FIRST], step[T_N]):
+    dictionary = dictionary_of(dictionaries, step)
+    texts, data, valid, bit, out = (
+        get(step, T_TEXTS),
+        get(step, T_DATA),
+        get(step, T_VALID),
+        get(step, T_BIT),
+        get(step, T_OUT),
+    )
+    for element in range(get(step, T_FIRST), get(step, T_N)):
         if not is_valid(valid, bit + element):
             store_i32(out + 4 * element, -1)
             continue
@@ -115,21 +123,21 @@ def encode(step: Any, dictionaries: Any) -> None:
             hash_ = farm64(data + start, size)
             code = code_of(dictionary, data + start, size, hash_)
             if code < 0:
-                if dictionary[D_COUNT] >= dictionary[D_LIMIT]:
-                    step[T_DONE] = element
+                if get(dictionary, D_COUNT) >= get(dictionary, D_LIMIT):
+                    put(step, T_DONE, element)
                     return
                 code = _append(dictionary, data + start, size, hash_)
         store_i32(out + 4 * element, code)
-    step[T_DONE] = step[T_N]
+    put(step, T_DONE, get(step, T_N))
 
 
 @jit
-def rehash(step: Any, dictionaries: Any) -> None:
+def rehash(step: int, dictionaries: int) -> None:
     """Moves the N slots of an old table to the dictionary's new one."""
-    dictionary = dictionaries[step[T_DICTIONARY]]
-    slots, mask = dictionary[D_SLOTS], dictionary[D_MASK]
-    for old in range(step[T_N]):
-        slot = load_i64(step[T_SOURCE] + 8 * old)
+    dictionary = dictionary_of(dictionaries, step)
+    slots, mask = get(dictionary, D_SLOTS), get(dictionary, D_MASK)
+    for old in range(get(step, T_N)):
+        slot = load_i64(get(step, T_SOURCE) + 8 * old)
         if slot != 0:
             at = _place(U(slot), mask)
             while load_i64(slots + 8 * at) != 0:
@@ -138,15 +146,20 @@ def rehash(step: Any, dictionaries: Any) -> None:
 
 
 @jit
-def find(step: Any, dictionaries: Any) -> None:
+def find(step: int, dictionaries: int) -> None:
     """Writes the code of each key, -1 if it is unknown.
 
     In passes over all keys, each with loads that do not wait for each other: memory answers many at once.
     """
-    dictionary = dictionaries[step[T_DICTIONARY]]
-    slots, mask, ends, count = dictionary[D_SLOTS], dictionary[D_MASK], dictionary[D_ENDS], dictionary[D_COUNT]
-    texts, data, valid, bit = step[T_TEXTS], step[T_DATA], step[T_VALID], step[T_BIT]
-    out, n, hashes = step[T_OUT], step[T_N], step[T_SCRATCH]
+    dictionary = dictionary_of(dictionaries, step)
+    slots, mask, ends, count = (
+        get(dictionary, D_SLOTS),
+        get(dictionary, D_MASK),
+        get(dictionary, D_ENDS),
+        get(dictionary, D_COUNT),
+    )
+    texts, data, valid, bit = get(step, T_TEXTS), get(step, T_DATA), get(step, T_VALID), get(step, T_BIT)
+    out, n, hashes = get(step, T_OUT), get(step, T_N), get(step, T_SCRATCH)
     for element in range(n):
         start = load_i32(texts + 4 * element)
         store_i64(hashes + 8 * element, nb.int64(farm64(data + start, load_i32(texts + 4 * element + 4) - start)))
@@ -158,7 +171,7 @@ def find(step: Any, dictionaries: Any) -> None:
         code = load_i32(out + 4 * element)
         if 0 <= code < count:
             touched += load_i64(ends + 8 * code)
-    step[T_DONE] = touched  # so that the loads are not optimised away
+    put(step, T_DONE, touched)  # so that the loads are not optimised away
     for element in range(n):
         code = load_i32(out + 4 * element)
         start = load_i32(texts + 4 * element)
@@ -171,16 +184,16 @@ def find(step: Any, dictionaries: Any) -> None:
 
 
 @jit
-def follow(step: Any) -> None:
+def follow(step: int) -> None:
     """Writes the slot of the record of each key's code, 0 if there is none; and to CODES the code, then -1.
 
     A record that was written after this reader's view began, in slot SIZE or behind, leads to the one before it.
     """
-    current, records, stride, count = step[T_CURRENT], step[T_RECORDS], step[T_STRIDE], step[T_SIZE]
-    for row in range(step[T_N]):
-        code = load_i32(step[T_SOURCE] + 4 * row)
+    current, records, stride, count = get(step, T_CURRENT), get(step, T_RECORDS), get(step, T_STRIDE), get(step, T_SIZE)
+    for row in range(get(step, T_N)):
+        code = load_i32(get(step, T_SOURCE) + 4 * row)
         slot = load_i32(current + 4 * code) if code >= 0 else nb.int64(0)
         while slot >= count:
             slot = load_i32(records + stride * slot)
-        store_i32(step[T_OUT] + 4 * row, slot)
-        store_i32(step[T_CODES] + 4 * row, code if slot > 0 else nb.int64(-1))
+        store_i32(get(step, T_OUT) + 4 * row, slot)
+        store_i32(get(step, T_CODES) + 4 * row, code if slot > 0 else nb.int64(-1))

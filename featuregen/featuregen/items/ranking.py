@@ -13,7 +13,7 @@ from featuregen.arrays import missing, to_array
 from featuregen.derivations import Derivations
 from featuregen.engine import make_program
 from featuregen.errors import FeatureError
-from featuregen.items.computing import Computing, missing_events
+from featuregen.items.computing import Computing
 from featuregen.items.exports import Exports
 from featuregen.items.loading import Records, find
 from featuregen.items.store import Items, View
@@ -40,11 +40,12 @@ class CachedRanking:
         self._rest = make_program(backend, division.rest, contents)
         self._derivations = Derivations(division.rest, contents)
         inputs = division.rest.inputs
-        self._user = UserColumns([i for i in inputs if not i.of_candidate and not i.name.endswith("#")])
+        self._user = UserColumns([i for i in inputs if not i.of_candidate])
         self._own = inputs[len(self._user.columns) :]
         self._at = {column.name: index for index, column in enumerate(division.rest.columns)}
         self._read = {column for o in division.rest.operations for column in o.read}
         self._read |= {column for d in division.rest.derivations for column in d.operation.read}
+        self._counted = {coded.user[0] for coded in division.coded if coded.name == "count"}
         self._exports = Exports(division, self._at)
         self._computing: Computing | None = None
 
@@ -82,7 +83,7 @@ class CachedRanking:
         self, column: Input, records: Records, view: View, per_item: pa.RecordBatch | None, rows: int
     ) -> pa.Array:
         """Returns a candidate's column that came with the request, or that the cache has; others are made later."""
-        if column.name in self._division.by_code or column.name.startswith("coded."):
+        if column.name.startswith("coded."):
             return _NOTHING
         if not column.name.startswith("context."):
             return records.array(view.store.field(column.name))
@@ -95,7 +96,7 @@ class CachedRanking:
         return to_array(column, per_item.column(column.name))
 
     def _join(self, arrays: list[pa.Array], user: User, behavior: Behavior, view: View) -> dict[str, Any]:
-        """Fills in what events of the request do not have and their items do; returns codes of such texts by column."""
+        """Fills in what events do not say of their items; returns int32 codes of those that are counted by."""
         codes: dict[str, Any] = {}
         for log, attributes in self._division.joined.items():
             left_out = [a for a in attributes if not _has(user, behavior, log, a)]
@@ -108,8 +109,8 @@ class CachedRanking:
                 if name in self._read:
                     values = records.array(field)
                     arrays[self._at[name]] = pa.ListArray.from_arrays(pa.array([0, len(values)], pa.int32()), values)
-                if f"{name}#" in self._division.by_code:
-                    codes[f"{name}#"] = missing_events(records.codes_of(field))
+                if name in self._counted:
+                    codes[name] = records.codes_of(field)
         return codes
 
 

@@ -11,9 +11,8 @@ from featuregen.items.exports import Exports
 from featuregen.items.store import Store
 from featuregen.items.table import (
     COMBO,
-    EVENTS,
+    COUNT,
     LOAD,
-    LOAD_CODE,
     LOAD_ID,
     LOAD_IDS,
     LOAD_LISTED,
@@ -23,16 +22,22 @@ from featuregen.items.table import (
     OVERLAP,
     RELEASE,
     STEP_WIDTH,
+    T_ACTION_COUNT,
+    T_ACTIONS,
     T_AT,
     T_BUCKETS,
     T_CODES,
     T_COMBINER,
+    T_DATA,
     T_DEFAULT,
     T_DICTIONARY,
     T_IS_LIST,
     T_KIND,
+    T_MAX_AGE,
+    T_MAX_EVENTS,
     T_MIX,
     T_N,
+    T_NOW,
     T_OF_USER,
     T_PART_COUNT,
     T_PARTS,
@@ -47,16 +52,18 @@ from featuregen.items.table import (
     T_SECOND_STRIDE,
     T_SIZE,
     T_SOURCE,
+    T_STAMPS,
     T_STD,
     T_STRIDE,
+    T_TEXTS,
     T_USER,
     T_WEIGHT_POOL,
+    T_WINDOW_COUNT,
+    T_WINDOWS,
 )
 from featuregen.layout import COMBINE_COUNT, COMBINE_MAX, COMBINE_MEAN, COMBINE_MIN, COMBINE_SUM
 from featuregen.sources import FieldType
 
-NO_EVENT, NO_CANDIDATE = -1, -2
-"""Codes of missing attributes: two numbers that are never equal, so that a missing one matches nothing."""
 _ITEM_PART = -1
 _COMBINERS = {"sum": COMBINE_SUM, "mean": COMBINE_MEAN, "min": COMBINE_MIN, "max": COMBINE_MAX, "count": COMBINE_COUNT}
 
@@ -85,10 +92,9 @@ class StepTable:
         many: several ids in each row.
         weighted: names of those of `many` that have weights.
         numbers: columns of coded numbers.
-        candidates: columns of codes of the items.
-        events: columns of codes of the user's events.
         combos: steps that need a buffer for texts.
         maps: steps that need a table.
+        counts: steps that count events, and the column of the attribute that they count by.
         of_copy, of_codes: (step, field, byte): addresses in the copied records, and of the items' own codes.
     """
 
@@ -97,7 +103,7 @@ class StepTable:
         self._rows: list[dict[int, int]] = []
         self._alive: list[Any] = []
         self.dense, self.ones, self.many, self.numbers = Group(), Group(), Group(), Group()
-        self.candidates, self.events = Group(), Group()
+        self.counts: list[tuple[int, str]] = []
         self.wide: list[tuple[int, str, int]] = []
         self.weighted: set[str] = set()
         self.combos: list[int] = []
@@ -111,8 +117,6 @@ class StepTable:
             fields = {T_SOURCE: store.id_tables[index].address, T_POOL: store.pools[text].address}
             step = self._load(LOAD_LISTED, store.field(text).at, fields | {T_DEFAULT: store.defaults[name]})
             self.many.add(name, step)
-        for name, column in division.by_code.items():
-            self._add_by_code(name, column)
         for coded in division.coded:
             self._add_coded(coded)
         self._add(RELEASE, {T_N: len(exports)})
@@ -149,16 +153,6 @@ class StepTable:
                 step = self._load(LOAD, result.at, {T_SIZE: 4 * output.width})
                 self.wide.append((step, output.name, output.width))
 
-    def _add_by_code(self, name: str, column: str) -> None:
-        store = self.store
-        if name.startswith("behavior."):
-            fields = {T_USER: self._exports.index[name.rstrip("#")], T_DEFAULT: NO_EVENT}
-            self.events.add(name, self._add(EVENTS, fields | {T_DICTIONARY: store.numbers[column]}))
-            return
-        step = self._add(LOAD_CODE, {T_SIZE: 8, T_DEFAULT: NO_CANDIDATE})
-        self._operand(step, column, T_RECORDS, T_STRIDE, None)
-        self.candidates.add(name, step)
-
     def _operand(self, step: int, column: str, place: int, stride: int, pool: int | None) -> None:
         """Says where a step finds the codes of a column."""
         field_, row = self.store.field(column), self._rows[step]
@@ -176,6 +170,9 @@ class StepTable:
         if coded.name == "combo":
             self._add_combo(coded)
             return
+        if coded.name == "count":
+            self._add_count(coded)
+            return
         store, operation = self.store, coded.operation
         fields = {T_USER: self._exports.index[coded.user[0]], T_DICTIONARY: store.numbers[coded.item[0]]}
         if coded.name == "overlap":
@@ -184,13 +181,47 @@ class StepTable:
             fields[T_IS_LIST] = self._types[coded.user[0]] is FieldType.STRING_LIST
         else:
             fields[T_COMBINER] = _COMBINERS[operation.combiner]
+        if not coded.column:
+            assert operation.default_numbers is not None, operation.output.name
+            fields |= {T_SIZE: 4, T_DEFAULT: self._keep(np.array(operation.default_numbers, np.float64))}
         step = self._add({"lookup": LOOKUP, "match": MATCH, "overlap": OVERLAP}[coded.name], fields)
         self._operand(step, coded.item[0], T_CODES, T_STRIDE, T_POOL)
         if coded.name == "match":
             self._rows[step][T_SECOND_DICTIONARY] = store.numbers[coded.item[1]]
             self._operand(step, coded.item[1], T_SECOND, T_SECOND_STRIDE, T_SECOND_POOL)
         self.maps.append(step)
-        self.numbers.add(coded.column, step)
+        if coded.column:
+            self.numbers.add(coded.column, step)
+        else:
+            self.dense.add(operation.output.name, step)
+
+    def _add_count(self, coded: Coded) -> None:
+        store, operation, index = self.store, coded.operation, self._exports.index
+        behavior, output = store.division.plan.behaviors[operation.behavior], operation.output
+        event, stamps, now, *action = coded.user
+        texts = [text.encode() for text in operation.actions]
+        fields = {
+            T_DICTIONARY: store.numbers[coded.item[0]],
+            T_USER: index[event],
+            T_STAMPS: index[stamps],
+            T_NOW: index[now],
+            T_ACTIONS: index[action[0]] if action else 0,
+            T_ACTION_COUNT: len(texts),
+            T_TEXTS: self._keep(np.cumsum([0, *map(len, texts)], dtype=np.int32)),
+            T_DATA: self._keep(np.frombuffer(b"".join(texts) + bytes(8), np.uint8)),
+            T_MAX_EVENTS: behavior.max_events,
+            T_MAX_AGE: behavior.max_age_ms,
+            T_WINDOWS: self._keep(np.array(operation.windows_ms, np.int64)),
+            T_WINDOW_COUNT: len(operation.windows_ms),
+        }
+        step = self._add(COUNT, fields)
+        self._operand(step, coded.item[0], T_CODES, T_STRIDE, None)
+        self.maps.append(step)
+        self.counts.append((step, event))
+        if output.width == 1:
+            self.dense.add(output.name, step)
+        else:
+            self.wide.append((step, output.name, output.width))
 
     def _add_combo(self, coded: Coded) -> None:
         store, operation = self.store, coded.operation

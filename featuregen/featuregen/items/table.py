@@ -17,7 +17,9 @@ T_STD, T_BUCKETS, T_MIX, T_STAMP = 31, 32, 33, 34
 T_CODES, T_CAPACITY, T_NEEDED = 35, 36, 37
 T_SECOND, T_SECOND_STRIDE, T_SECOND_POOL, T_SECOND_DICTIONARY = 38, 39, 40, 41
 T_BYTES, T_ELEMENT_VALID = 42, 43
-STEP_WIDTH = 44
+T_STAMPS, T_NOW, T_ACTIONS, T_ACTION_COUNT = 44, 45, 46, 47  # of events; -1: no action is asked for
+T_MAX_EVENTS, T_MAX_AGE, T_WINDOWS, T_WINDOW_COUNT, T_EVENT_CODES = 48, 49, 50, 51, 52
+STEP_WIDTH = 53
 
 (
     ENCODE,
@@ -31,7 +33,6 @@ STEP_WIDTH = 44
     COPY,
     LOAD,
     LOAD_ID,
-    LOAD_CODE,
     LOAD_NUMBER,
     LOAD_IDS,
     LOAD_LISTED,
@@ -43,9 +44,9 @@ STEP_WIDTH = 44
     LOOKUP,
     MATCH,
     OVERLAP,
-    EVENTS,
+    COUNT,
     RELEASE,
-) = range(25)
+) = range(24)
 
 # A dictionary of texts: code c is the text [ENDS[c], ENDS[c + 1]). Code 0 is the empty text. A slot of the
 # open-addressing table holds the upper half of the hash, and code + 1; LIMIT: at most so many codes before it grows.

@@ -25,9 +25,9 @@ def plan_of(
     return compile_plan(FeatureSpec.model_validate(spec))
 
 
-def _pairs(value: Any) -> Any:
+def pairs_of(value: Any) -> Any:
     """Maps, also maps of maps, as the lists of pairs that Arrow takes."""
-    return [(key, _pairs(inner)) for key, inner in value.items()] if isinstance(value, dict) else value
+    return [(key, pairs_of(inner)) for key, inner in value.items()] if isinstance(value, dict) else value
 
 
 def table_of(plan: Plan, rows: Sequence[Row]) -> pa.Table:
@@ -35,7 +35,7 @@ def table_of(plan: Plan, rows: Sequence[Row]) -> pa.Table:
     columns = {}
     for field in schema:
         values = [row.get(field.name) for row in rows]
-        columns[field.name] = pa.array([_pairs(value) for value in values], field.type)
+        columns[field.name] = pa.array([pairs_of(value) for value in values], field.type)
     return pa.table(columns, schema=schema)
 
 

@@ -93,12 +93,12 @@ def _int(rng: Random) -> Any:
 def _float(rng: Random) -> Any:
     kind = rng.random()
     if kind < 0.6:
-        return rng.choice([0.1, 0.5, 1.0, 2.5, -3.0, 7.75])
+        return rng.choice([0.1, 0.5, 1.0, 2.5, -3.0, 7.75, 1e16, -1e16])
     return rng.uniform(-10, 10) if kind < 0.8 else rng.choice(FLOATS)
 
 
 def _list(of: Value) -> Value:
-    return lambda rng: None if rng.random() < 0.08 else [of(rng) for _ in range(rng.choice([0, 1, 2, 2, 3, 3, 4]))]
+    return lambda rng: None if rng.random() < 0.08 else [of(rng) for _ in range(rng.choice([0, 1, 2, 2, 3, 3, 6]))]
 
 
 def _map(of: Value) -> Value:

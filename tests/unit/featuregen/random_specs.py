@@ -61,7 +61,13 @@ VECTOR += ["reduce_mean", "reduce_prod"]
 
 
 FORMS = ["({} ? {} : {})", "min({}, {})", "max({}, {})", "sum({}, {}, {})", "avg({}, {})", "mod({}, {})"]
-FORMS += ["roundp({}, 1)", "haversine({}, {}, 3, {})", "sphere_dist({}, {}, {}, 4)"]
+FORMS += [
+    "mod({} * 1e12, 1)",
+    "round({} * 2)",
+    "roundp({}, 1)",
+    "haversine({}, {}, 3, {})",
+    "sphere_dist({}, {}, {}, 4)",
+]
 
 
 def _expression(spec: Spec, names: Sequence[str], vectors: bool, depth: int = 0) -> str:
@@ -91,14 +97,14 @@ def _expression(spec: Spec, names: Sequence[str], vectors: bool, depth: int = 0)
 
 
 def _expr(spec: Spec) -> None:
-    refs, dim = spec.fields_of(1, 3, *_NUMBER_TYPES), spec.some([1, 1, 2, 3])
+    refs, dim = spec.fields_of(1, 3, *(_NUMBER_TYPES if spec.chance() else ("int", "float"))), spec.some([1, 1, 2, 3])
     text = _expression(spec, [ref.split(".")[1] for ref in refs], vectors=True)
     fill = spec.chance() or None
     spec.add("expr", spec.number_type(dim), refs, in_=refs, expr=text, dim=dim, fillMissing=fill, **spec.numbers(dim))
 
 
 def _overlap(spec: Spec) -> None:
-    refs = [spec.field("string", "list<string>") for _ in range(2)]
+    refs = [spec.field("list<string>") if spec.chance(0.8) else spec.field("string") for _ in range(2)]
     ways = ["query_common_ratio", "title_common_ratio", "is_contain", "is_equal", "index_of"]
     ways += [f"proximity_{which}" for which in ("min_cover", "min_dist", "max_dist", "avg_dist")]
     spec.add("overlap", "float", refs, query=refs[0], title=refs[1], method=spec.some(ways), **spec.numbers())

@@ -23,9 +23,11 @@ BACKENDS: tuple[Backend, ...] = ("numpy", "numba")
 BLOCK = 40
 GROUPS = (
     ["id", "combo", "bool_mask"],
-    ["raw", "combine", "expr"],
+    ["raw", "combine"],
+    ["expr"],
     ["lookup", "match", "kv_dot"],
-    ["overlap", "tokenize", "text_normalizer", "regex_replace", "str_slice", "str_format", "custom"],
+    ["overlap"],
+    ["tokenize", "text_normalizer", "regex_replace", "str_slice", "str_format", "custom"],
     ["window"],
     ["sequence"],
     list(OPERATORS),
