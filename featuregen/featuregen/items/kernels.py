@@ -1,9 +1,8 @@
 """The compiled program of the item cache: runs a table of steps, without the GIL.
 
-Like `featuregen.kernels` it has one signature and a cache on disk that is keyed by the sources of all its modules.
+Like `featuregen.kernels` it has one signature, and a cache on disk.
 """
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import numba as nb
 import numpy as np
 from numpy.typing import NDArray
 
+from featuregen.compiled import compile_program
 from featuregen.items.kernels_combo import combo
 from featuregen.items.kernels_events import count_events
 from featuregen.items.kernels_maps import lookup, match
@@ -64,30 +64,10 @@ from featuregen.items.table import (
 from featuregen.kernels_arrow import release
 from featuregen.kernels_memory import get
 
-_SOURCES = (
-    "../hash64",
-    "../layout",
-    "../kernels_memory",
-    "../kernels_hash",
-    "layout",
-    "table",
-    "../kernels_arrow",
-    "kernels_texts",
-    "kernels_records",
-    "kernels_combo",
-    "kernels_maps",
-    "kernels_overlap",
-    "kernels_events",
-    "kernels_tables",
-    "kernels",
-)
-
-
-def _stamp() -> int:
-    digest = hashlib.sha256()
-    for name in _SOURCES:
-        digest.update(Path(__file__).with_name("table.py").parent.joinpath(f"{name}.py").read_bytes())
-    return int.from_bytes(digest.digest()[:4], "little")
+_HERE = Path(__file__).parent
+_SOURCES = [_HERE.parent / f"{name}.py" for name in ("compiled", "hash64", "layout")]
+_SOURCES += sorted([*_HERE.parent.glob("kernels_*.py"), *_HERE.glob("kernels*.py"), *_HERE.glob("*layout.py")])
+_SOURCES += [_HERE / "table.py"]
 
 
 def _program(stamp: int) -> Any:
@@ -148,19 +128,7 @@ def _program(stamp: int) -> Any:
     return run
 
 
-def _compile() -> Any:
-    """Compiles for one signature now, so that no request ever pays for it; without a cache if no folder is writable."""
-    program, options = _program(_stamp()), {"nogil": True, "boundscheck": False, "error_model": "numpy"}
-    signature = "int64(int64, int64, int64, int64)"
-    try:
-        return nb.njit(signature, cache=True, **options)(program)
-    except RuntimeError as error:
-        if "cannot cache" not in str(error):
-            raise
-        return nb.njit(signature, **options)(program)
-
-
-_run = _compile()
+_run = compile_program(_program, "int64(int64, int64, int64, int64)", _SOURCES)
 
 
 def run_steps(steps: NDArray[np.int64], dictionaries: NDArray[np.int64], user: int = 0) -> None:

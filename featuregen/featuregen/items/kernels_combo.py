@@ -121,18 +121,10 @@ def combo(step: int, dictionaries: int, user: int) -> None:
     """Ids of one text of each item with the user's parts; remembered by code in SCRATCH, for this STAMP only."""
     dictionary, total = dictionary_of(dictionaries, step), 0
     memo, stamp = get(step, T_SCRATCH), get(step, T_STAMP) << 32
-    ends, texts, ids, offsets = (
-        get(dictionary, D_ENDS),
-        get(dictionary, D_TEXTS),
-        get(step, T_OUT),
-        get(step, T_OFFSETS),
-    )
-    codes, stride, default, buckets = (
-        get(step, T_CODES),
-        get(step, T_STRIDE),
-        get(step, T_DEFAULT),
-        U(get(step, T_BUCKETS)),
-    )
+    ends, texts, ids = get(dictionary, D_ENDS), get(dictionary, D_TEXTS), get(step, T_OUT)
+    offsets = get(step, T_OFFSETS)
+    codes, stride, default = get(step, T_CODES), get(step, T_STRIDE), get(step, T_DEFAULT)
+    buckets = U(get(step, T_BUCKETS))
     std, mix, fixed, capacity = get(step, T_STD), get(step, T_MIX) == 1, _parts_size(step, user), get(step, T_CAPACITY)
     tail, head, end, mixed = get(step, T_BUFFER), get(step, T_BUFFER), get(step, T_BUFFER), cross_start()
     if fixed + 64 > capacity:

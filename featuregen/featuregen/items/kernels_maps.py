@@ -102,11 +102,8 @@ def lookup(step: int, dictionaries: int, user: int) -> None:
     """The numbers that the user's map has under each item's texts, combined."""
     array = user_array(user, get(step, T_USER))
     first, last = list_span(array, 0)
-    table, mask, combiner = (
-        get(step, T_SCRATCH),
-        clear_table(step, last - first, 0, NOT_A_NUMBER),
-        get(step, T_COMBINER),
-    )
+    table, mask = get(step, T_SCRATCH), clear_table(step, last - first, 0, NOT_A_NUMBER)
+    combiner = get(step, T_COMBINER)
     if mask < 0:
         return
     _fill(dictionary_of(dictionaries, step), table, mask, array, 0, 0)

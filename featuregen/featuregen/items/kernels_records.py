@@ -155,12 +155,8 @@ def load_id(step: int) -> None:
 @jit
 def load_number(step: int) -> None:
     """Numbers of a column, eight bytes each, and which of them are not missing."""
-    place, flags, stride, flag = (
-        get(step, T_RECORDS) + get(step, T_AT),
-        get(step, T_RECORDS) + FLAGS,
-        get(step, T_STRIDE),
-        get(step, T_FLAG),
-    )
+    place, flags, stride = get(step, T_RECORDS) + get(step, T_AT), get(step, T_RECORDS) + FLAGS, get(step, T_STRIDE)
+    flag = get(step, T_FLAG)
     for row in range(get(step, T_N)):
         store_i64(get(step, T_OUT) + 8 * row, load_i64(place + stride * row))
         _set_bit(get(step, T_VALID), row, (nb.int64(load_u32(flags + stride * row)) >> flag) & 1 == 0)
@@ -258,10 +254,8 @@ def measure_texts(step: int, dictionaries: int) -> None:
     """DONE: number of elements of all lists; BYTES: bytes of their texts."""
     dictionary, place, elements, size = dictionary_of(dictionaries, step), get(step, T_RECORDS) + get(step, T_AT), 0, 0
     for row in range(get(step, T_N)):
-        first, length = (
-            nb.int64(load_u32(place + get(step, T_STRIDE) * row)),
-            load_i32(place + get(step, T_STRIDE) * row + 4),
-        )
+        first = nb.int64(load_u32(place + get(step, T_STRIDE) * row))
+        length = load_i32(place + get(step, T_STRIDE) * row + 4)
         elements += max(length, 0)
         for element in range(first, first + length):
             size += _size(dictionary, load_i32(get(step, T_POOL) + 4 * element))
@@ -276,10 +270,8 @@ def load_texts(step: int, dictionaries: int) -> None:
     store_i32(get(step, T_OFFSETS), 0)
     store_i32(get(step, T_DATA), 0)
     for row in range(get(step, T_N)):
-        first, length = (
-            nb.int64(load_u32(place + get(step, T_STRIDE) * row)),
-            load_i32(place + get(step, T_STRIDE) * row + 4),
-        )
+        first = nb.int64(load_u32(place + get(step, T_STRIDE) * row))
+        length = load_i32(place + get(step, T_STRIDE) * row + 4)
         for element in range(first, first + length):
             code = load_i32(get(step, T_POOL) + 4 * element)
             _write_text(dictionary, code, get(step, T_DATA), get(step, T_OUT), get(step, T_ELEMENT_VALID), total)

@@ -105,13 +105,8 @@ def _append(dictionary: int, text: int, size: int, hash_: Any) -> int:
 def encode(step: int, dictionaries: int) -> None:
     """Writes the code of each text from FIRST on, -1 of a null; DONE says where it stopped because a table is full."""
     dictionary = dictionary_of(dictionaries, step)
-    texts, data, valid, bit, out = (
-        get(step, T_TEXTS),
-        get(step, T_DATA),
-        get(step, T_VALID),
-        get(step, T_BIT),
-        get(step, T_OUT),
-    )
+    texts, data, valid, bit = get(step, T_TEXTS), get(step, T_DATA), get(step, T_VALID), get(step, T_BIT)
+    out = get(step, T_OUT)
     for element in range(get(step, T_FIRST), get(step, T_N)):
         if not is_valid(valid, bit + element):
             store_i32(out + 4 * element, -1)
@@ -152,12 +147,8 @@ def find(step: int, dictionaries: int) -> None:
     In passes over all keys, each with loads that do not wait for each other: memory answers many at once.
     """
     dictionary = dictionary_of(dictionaries, step)
-    slots, mask, ends, count = (
-        get(dictionary, D_SLOTS),
-        get(dictionary, D_MASK),
-        get(dictionary, D_ENDS),
-        get(dictionary, D_COUNT),
-    )
+    slots, mask, ends = get(dictionary, D_SLOTS), get(dictionary, D_MASK), get(dictionary, D_ENDS)
+    count = get(dictionary, D_COUNT)
     texts, data, valid, bit = get(step, T_TEXTS), get(step, T_DATA), get(step, T_VALID), get(step, T_BIT)
     out, n, hashes = get(step, T_OUT), get(step, T_N), get(step, T_SCRATCH)
     for element in range(n):
