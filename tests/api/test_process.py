@@ -122,5 +122,5 @@ def test_an_outage_of_the_api_server_is_survived(control_plane: ControlPlane, na
         control_plane.stop_api()
         control_plane.start()
         control_plane.kubectl("-n", namespace, "apply", "-f", str(EXAMPLE))
-        eventually("a RayJob", lambda: "feed-a1" in jobs(control_plane, namespace), 60)
+        eventually("a RayJob", lambda: "feed-a1" in jobs(control_plane, namespace), 180)
         assert one.process.poll() is None

@@ -36,7 +36,7 @@ def crash_points():
 
 def commit_in_a_process(uri, attempt, until, crash_at=""):
     command = [sys.executable, STEPS, "commit", uri, str(attempt), str(until)]
-    return subprocess.run(command, env={**os.environ, "KUBEREC_CRASH_AT": crash_at}, timeout=60).returncode
+    return subprocess.run(command, env={**os.environ, "KUBEREC_CRASH_AT": crash_at}, timeout=180).returncode
 
 
 def test_every_step_of_a_commit_has_a_crash_point():
