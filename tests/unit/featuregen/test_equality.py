@@ -14,7 +14,7 @@ import pytest
 from featuregen.engine import Backend, Engine, Features
 from featuregen.oracle import compute_row
 from featuregen.plan import Plan
-from tests.unit.featuregen.cases import request_of, row_of, table_of
+from tests.unit.featuregen.cases import plan_of, request_of, row_of, table_of
 from tests.unit.featuregen.random_rows import random_rows
 from tests.unit.featuregen.random_specs import FILES, OPERATORS, random_plan
 
@@ -58,6 +58,33 @@ def test_many_candidates_are_ranked_as_a_few_are(case: int) -> None:
         ranked = Engine(plan, files=FILES, backend=backend).rank(**request_of(plan, rows[0], rows))
         for index, wanted in expected.items():
             _compare(ranked, index, wanted, rows[index], f"{backend} rank")
+
+
+FUNCTIONS = "sin cos tan asin acos atan sinh cosh tanh asinh acosh atanh log2 log10 log exp sqrt sigmoid".split()
+TERMS = [f"{name}(x)" for name in FUNCTIONS] + [
+    "x ^ 1.7",
+    "haversine(x, 1, 2, x)",
+    "sphere_dist(x, 1, 2, x)",
+    "roundp(x, 9)",
+]
+TERMS += ["feature_log10"]
+
+
+def test_functions_agree_in_bits_that_no_float32_shows() -> None:
+    """The fraction of 1e12 times a float64 has its last bits."""
+    sources = {"item": {"key": "iid", "fields": {"x": "float"}}}
+    logarithm = {"name": "feature_log10", "op": "raw", "in": ["item.x"], "normalizer": {"kind": "log10"}, "stub": True}
+    features = [
+        {"name": f"f{index}", "op": "expr", "in": ["item.x", "feature.feature_log10"], "expr": f"mod({term} * 1e12, 1)"}
+        for index, term in enumerate(TERMS)
+    ]
+    plan = plan_of(sources, [logarithm, *features])
+    rng = Random(3)
+    rows = [{"item.x": rng.uniform(0, limit)} for limit in (1, 5, 100) for _ in range(150)]
+    for backend in BACKENDS:
+        batch = Engine(plan, backend=backend).batch(table_of(plan, rows))
+        for index, row in enumerate(rows):
+            _compare(batch, index, compute_row(plan, row), row, backend)
 
 
 def _check(plan: Plan, rows: list[dict[str, Any]], others: list[dict[str, Any]], skipped: int) -> None:
