@@ -4,7 +4,6 @@ A kernel of its own, because a digest is taken beside requests and not within th
 for it nor is compiled with it.
 """
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +11,13 @@ import numba as nb
 import numpy as np
 from numpy.typing import NDArray
 
-from featuregen import hash64, kernels_hash, kernels_memory
+from featuregen import compiled, hash64, kernels_hash, kernels_memory
+from featuregen.compiled import compile_program
 from featuregen.kernels_hash import farm64
 
-
-def _stamp() -> int:
-    """Returns a constant that changes with any source: numba's cache by itself watches only this file."""
-    files = [hash64.__file__, kernels_memory.__file__, kernels_hash.__file__, __file__]
-    sources = b"".join(Path(str(file)).read_bytes() for file in files)
-    return int.from_bytes(hashlib.sha256(sources).digest()[:4], "little")
+_SOURCES = [
+    Path(str(file)) for file in (compiled.__file__, hash64.__file__, kernels_memory.__file__, kernels_hash.__file__)
+]
 
 
 def _kernel(stamp: int) -> Any:
@@ -32,18 +29,7 @@ def _kernel(stamp: int) -> Any:
     return hash_all
 
 
-def _compile() -> Any:
-    options = {"nogil": True, "boundscheck": False, "error_model": "numpy"}
-    signature = "int64(int64[::1], int64[::1], uint64[::1])"
-    try:
-        return nb.njit(signature, cache=True, **options)(_kernel(_stamp()))
-    except RuntimeError as error:
-        if "cannot cache" not in str(error):
-            raise
-        return nb.njit(signature, **options)(_kernel(_stamp()))
-
-
-_hash_all = _compile()
+_hash_all = compile_program(_kernel, "int64(int64[::1], int64[::1], uint64[::1])", [*_SOURCES, Path(__file__)])
 
 
 def farm64_pieces(pieces: list[Any]) -> NDArray[np.uint64]:
