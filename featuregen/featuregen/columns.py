@@ -107,19 +107,25 @@ def _int32(address: int) -> int:
     return c_int32.from_address(address).value
 
 
-def _address(buffer: pa.Buffer | None) -> int:
+def address_of(buffer: pa.Buffer | None) -> int:
+    """Returns where a buffer lies, 0 if there is none or nothing in it."""
     return 0 if buffer is None or buffer.size == 0 else int(buffer.address)
+
+
+def validity_of(array: pa.Array, buffer: pa.Buffer | None) -> tuple[int, int]:
+    """Returns where an array's own validity bitmap lies, 0 if nothing is missing, and the bit of its first value."""
+    return address_of(buffer) if array.null_count else 0, array.offset
 
 
 def _describe(array: pa.Array, step: int, shape: Shape, address: int, rows: list[tuple[int, ...]]) -> int:
     """Appends the rows of an array, whose first has an address; returns the bytes of its texts."""
     buffers = array.buffers()
-    valid, bit = _address(buffers[0]) if array.null_count else 0, array.offset
+    valid, bit = validity_of(array, buffers[0])
     elements: Any = array
     below: Any = None
     lists = 0
     if shape.nested:
-        lists, elements = _address(buffers[1]) + 4 * bit, array.values
+        lists, elements = address_of(buffers[1]) + 4 * bit, array.values
         if shape.is_map:
             elements, below = elements.field(0), elements.field(1)
         elif shape.below is not None:
@@ -127,13 +133,12 @@ def _describe(array: pa.Array, step: int, shape: Shape, address: int, rows: list
         buffers = elements.buffers() if elements is not None else []
     child_valid = child_bit = data = texts = size = 0
     if elements is not None:
-        child_bit = elements.offset
-        child_valid = _address(buffers[0]) if elements.null_count else 0
+        child_valid, child_bit = validity_of(elements, buffers[0])
         if shape.kind == KIND_TEXT:
-            data, texts = _address(buffers[2]), _address(buffers[1]) + 4 * child_bit
+            data, texts = address_of(buffers[2]), address_of(buffers[1]) + 4 * child_bit
             size = buffers[2].size if buffers[2] is not None else 0
         else:
-            data = _address(buffers[1]) + 8 * child_bit
+            data = address_of(buffers[1]) + 8 * child_bit
     child = address + _ROW_BYTES if below is not None else 0
     # The order of featuregen.layout: C_KIND, C_STEP, C_VALID, C_VALID_BIT, C_LIST, C_DATA, C_TEXT, C_CHILD_VALID, ...
     rows.append((shape.kind, step, valid, bit, lists, data, texts, child_valid, child_bit, child))

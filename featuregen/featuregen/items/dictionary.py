@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from featuregen.columns import address_of, validity_of
 from featuregen.items.kernels import run_steps
 from featuregen.items.regions import Region
 from featuregen.items.table import (
@@ -71,14 +72,10 @@ class Dictionaries:
     def encode(self, number: int, texts: pa.StringArray) -> Any:
         """Returns int32[n], the code of each text, new ones appended; -1 of a null."""
         codes = np.empty(len(texts), np.int32)
-        valid, offsets, data = texts.buffers()
         step = np.zeros((1, STEP_WIDTH), np.int64)
         row = step[0]
         row[T_KIND], row[T_DICTIONARY], row[T_N], row[T_OUT] = ENCODE, number, len(texts), codes.ctypes.data
-        row[T_TEXTS] = offsets.address + 4 * texts.offset if offsets else 0
-        row[T_DATA] = data.address if data and data.size else 0
-        row[T_VALID], row[T_BIT] = valid.address if valid and texts.null_count else 0, texts.offset
-        self._texts[number].reserve(data.size if data else 0)
+        self._texts[number].reserve(read_texts(row, texts))
         self._ends[number].reserve(len(texts))
         while True:
             run_steps(step, self.table, 0)
@@ -111,3 +108,11 @@ class Dictionaries:
         step = np.zeros((1, STEP_WIDTH), np.int64)
         step[0, [T_KIND, T_DICTIONARY, T_N, T_SOURCE]] = REHASH, number, len(old), old.ctypes.data
         run_steps(step, self.table, 0)
+
+
+def read_texts(step: Any, texts: pa.StringArray) -> int:
+    """Lets a step read texts, which must stay alive until it ran; returns the bytes of their buffer."""
+    valid, offsets, data = texts.buffers()
+    step[T_TEXTS], step[T_DATA] = address_of(offsets) + 4 * texts.offset, address_of(data)
+    step[T_VALID], step[T_BIT] = validity_of(texts, valid)
+    return int(data.size) if data else 0

@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 from featuregen.items.arrowstore import take
+from featuregen.items.dictionary import read_texts
 from featuregen.items.kernels import run_steps
 from featuregen.items.layout import Field, Result
 from featuregen.items.store import KEYS, View
@@ -23,7 +24,6 @@ from featuregen.items.table import (
     MEASURE_TEXTS,
     STEP_WIDTH,
     T_AT,
-    T_BIT,
     T_BYTES,
     T_CAPACITY,
     T_CODES,
@@ -44,7 +44,6 @@ from featuregen.items.table import (
     T_SIZE,
     T_SOURCE,
     T_STRIDE,
-    T_TEXTS,
     T_VALID,
     T_WEIGHT_POOL,
     T_WEIGHTS,
@@ -59,10 +58,7 @@ def find(view: View, keys: pa.StringArray) -> Any:
     codes, hashes = np.empty(len(keys), np.int32), np.empty(len(keys), np.int64)
     step = _step(FIND, len(keys))
     row = step[0]
-    valid, offsets, data = keys.buffers()
-    row[T_TEXTS] = offsets.address + 4 * keys.offset if offsets else 0
-    row[T_DATA] = data.address if data and data.size else 0
-    row[T_VALID], row[T_BIT] = valid.address if valid and keys.null_count else 0, keys.offset
+    read_texts(row, keys)
     row[T_DICTIONARY], row[T_OUT], row[T_SCRATCH] = KEYS, codes.ctypes.data, hashes.ctypes.data
     run_steps(step, view.dictionaries, 0)
     return codes

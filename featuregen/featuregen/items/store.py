@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from featuregen.columns import validity_of
 from featuregen.errors import FeatureError
 from featuregen.items.arrowstore import ArrowStore, Chunks
 from featuregen.items.dictionary import Dictionaries
@@ -187,7 +188,7 @@ class Store:
             valid, data = array.buffers()
             step[T_KIND], step[T_SIZE], step[T_FLAG] = STORE, 8, field.flag
             step[T_SOURCE] = data.address + 8 * array.offset
-            step[T_VALID], step[T_BIT] = valid.address if valid and array.null_count else 0, array.offset
+            step[T_VALID], step[T_BIT] = validity_of(array, valid)
         elif field.kind == "text":
             codes = self.dictionaries.encode(self.numbers[name], array)
             held.append(codes)
@@ -201,7 +202,7 @@ class Store:
             begin = self.pools[name].size
             self.pools[name].extend(len(codes))[:] = codes
             self._spans(step, lists, begin, name)
-            step[T_VALID], step[T_BIT] = valid.address if valid and array.null_count else 0, array.offset
+            step[T_VALID], step[T_BIT] = validity_of(array, valid)
 
     def _result(self, step: Any, result: Result, column: Column, held: list[Any]) -> None:
         name = result.operation.output.name
