@@ -40,13 +40,19 @@ def _find_words(op: int, column: int, row: int, numbers: int) -> int:
 
 
 @jit
-def _common(seen: int, a: int, count_a: int, b: int, count_b: int, distinct: int) -> int:
-    """How many words of the first list, with repeats, occur in the second."""
+def _mark(seen: int, words: int, count: int, distinct: int) -> None:
+    """Sets `seen` to 1 for the numbers of a list's words and to 0 for all others, 0 (not in the index) among them."""
     for number in range(distinct + 1):
         store_i32(seen + 4 * number, 0)
-    for word in range(count_b):
-        store_i32(seen + 4 * load_i32(b + 4 * word), 1)
+    for word in range(count):
+        store_i32(seen + 4 * load_i32(words + 4 * word), 1)
     store_i32(seen, 0)
+
+
+@jit
+def _common(seen: int, a: int, count_a: int, b: int, count_b: int, distinct: int) -> int:
+    """How many words of the first list, with repeats, occur in the second."""
+    _mark(seen, b, count_b, distinct)
     common = 0
     for word in range(count_a):
         common += load_i32(seen + 4 * load_i32(a + 4 * word))
@@ -71,11 +77,7 @@ def _run_of(query: int, size: int, title: int, length: int) -> int:
 @jit
 def _matched(seen: int, query: int, size: int, title: int, length: int, distinct: int, kept: int) -> int:
     """Copies the numbers of title words that the query has, 0 for others; returns how many distinct ones."""
-    for number in range(distinct + 1):
-        store_i32(seen + 4 * number, 0)
-    for word in range(size):
-        store_i32(seen + 4 * load_i32(query + 4 * word), 1)
-    store_i32(seen, 0)
+    _mark(seen, query, size, distinct)
     matched = 0
     for word in range(length):
         number = load_i32(title + 4 * word)
