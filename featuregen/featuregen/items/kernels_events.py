@@ -1,6 +1,6 @@
 """Kernel of counts by an attribute: which of the user's events count, then one probe for each item.
 
-The rules of `featuregen.oracle_events`: before now, the newest MAX_EVENTS, no older than MAX_AGE, of a wanted action.
+The rules of `featuregen.oracle.events`: before now, the newest MAX_EVENTS, no older than MAX_AGE, of a wanted action.
 """
 
 import numba as nb

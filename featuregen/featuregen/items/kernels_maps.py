@@ -1,6 +1,6 @@
 """Kernels of lookup and match: what a user's maps have under an item's texts, by code.
 
-Each makes the numbers that the operator makes of the texts themselves; `featuregen.oracle_numbers` says what they mean.
+Each makes the numbers that the operator makes of the texts themselves; `featuregen.oracle.numbers` says what they mean.
 """
 
 import math

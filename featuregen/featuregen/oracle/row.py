@@ -1,8 +1,8 @@
 """The oracle: what every operator means, as plainly as Python can say it. One row of Python values in, one row out.
 
-With its modules (`oracle_values`: tails, `oracle_expression`, `oracle_numbers`, `oracle_texts`, `oracle_events`) it is
-the normative text of the semantics: the engines must agree with it bit for bit, and a doubt about an operator is
-settled by reading it. It is never used to train or to serve.
+With the modules beside it (`values`: tails, `expression`, `numbers`, `texts`, `events`) it is the normative text of the
+semantics: the engines must agree with it bit for bit, and a doubt about an operator is settled by reading it. It is
+never used to train or to serve.
 """
 
 from collections.abc import Callable
@@ -26,7 +26,6 @@ from featuregen.oracle.values import (
     Context,
     Number,
     Row,
-    default_id,
     encode_default,
     encode_text,
     encoder_of,
@@ -42,7 +41,7 @@ from featuregen.oracle.values import (
 from featuregen.plan import Derivation, Operation, Plan
 from featuregen.sources import FieldType
 
-__all__ = ["Result", "compute_row", "default_id"]
+__all__ = ["Result", "compute_row"]
 
 Result = list[Any]
 _NUMBERS: dict[str, Callable[[Operation, Row], list[Number] | list[str]]] = {

@@ -83,11 +83,6 @@ def encode(plan_hash: str, encoder: Encoder, text: str, files: Files = NO_FILES)
     return int(text) if digits and int(text) < encoder.buckets else None
 
 
-def default_id(plan_hash: str, encoder: Encoder, default: str | None, files: Files = NO_FILES) -> int | None:
-    """Returns the id of a feature's default (it has no prefix), None if there is no default."""
-    return None if default is None else encode(plan_hash, encoder, default, files)
-
-
 def encoder_of(operation: Operation) -> Encoder:
     """Returns the encoder that an operation of texts has."""
     assert operation.encoder is not None, operation.output.name
@@ -100,8 +95,9 @@ def encode_text(context: Context, operation: Operation, text: str) -> int | None
 
 
 def encode_default(context: Context, operation: Operation) -> int | None:
-    """Returns the id that stands for a missing value, None if there is none."""
-    return default_id(context.plan.hash, encoder_of(operation), operation.default_text, context.files)
+    """Returns the id that stands for a missing value (it has no prefix), None if there is none."""
+    default = operation.default_text
+    return None if default is None else encode(context.plan.hash, encoder_of(operation), default, context.files)
 
 
 def text_tail(context: Context, operation: Operation, found: Sequence[str]) -> list[int]:
