@@ -49,7 +49,7 @@ class Gatherer:
         self._user_fields = {i.name.removeprefix("user.") for i in plan.inputs if i.name.startswith("user.")} - {
             sides.user_key
         }
-        self._columns = [i for i in plan.inputs if i.name.startswith("item.") or i.per_item]
+        self._columns = [i for i in plan.inputs if i.of_candidate]
         self._own = {name: {f: sides.event_fields[name][f] for f in sides.required[name]} for name in self._behaviors}
         self._joined: dict[str, dict[str, FieldType]] = {name: {} for name in self._behaviors}
         for name, attribute, kind in _of_items(plan, sides):

@@ -1,7 +1,6 @@
 """Turns rows of Python values into batches and requests, and results back into rows, so that tests can compare them."""
 
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 from typing import Any
 
 import pyarrow as pa
@@ -9,6 +8,7 @@ import pyarrow as pa
 from featuregen.compiler import compile_plan
 from featuregen.engine import Features
 from featuregen.plan import Plan
+from featuregen.rows import row_values
 from featuregen.schema import sample_schema
 from featuregen.spec import FeatureSpec
 
@@ -40,35 +40,14 @@ def table_of(plan: Plan, rows: Sequence[Row]) -> pa.Table:
 
 
 def row_of(features: Features, index: int) -> dict[str, list[Any]]:
-    """Row `index` of a result, as the oracle writes it; a user-side column of a ranking has one row for all.
-
-    Ids or numbers; (id, weight) of weighted ids; a list of ids for each element of a multi-value sequence; a number, or
-    a list of `width` numbers, for each element of a sequence of numbers.
-    """
-    found: dict[str, list[Any]] = {}
-    for name, column in features.columns.items():
-        at = 0 if column.rows == 1 else index
-        if column.offsets is None:
-            found[name] = column.values[at].tolist()
-            continue
-        first, last = column.offsets[at : at + 2]
-        if column.values is not None:
-            numbers = column.values[first:last]
-            found[name] = numbers[:, 0].tolist() if numbers.shape[1] == 1 else numbers.tolist()
-        elif column.weights is not None:
-            found[name] = list(zip(column.ids[first:last].tolist(), column.weights[first:last].tolist(), strict=True))
-        elif column.elements is not None:
-            bounds = column.element_offsets[column.elements[at] : column.elements[at + 1] + 1]
-            found[name] = [column.ids[a:b].tolist() for a, b in pairwise(bounds)]
-        else:
-            found[name] = column.ids[first:last].tolist()
-    return found
+    """Row `index` of a result, as the oracle writes it; a user-side column of a ranking has one row for all."""
+    return {name: row_values(column, 0 if column.rows == 1 else index) for name, column in features.columns.items()}
 
 
 def request_of(plan: Plan, user: Row, items: Sequence[Row]) -> dict[str, Any]:
     """Arguments of Engine.rank: what is the user's from `user`, what is a candidate's from `items`."""
     schema = sample_schema(plan)
-    per_item = [i.name for i in plan.inputs if i.name.startswith("item.") or i.per_item]
+    per_item = [i.name for i in plan.inputs if i.of_candidate]
     columns = [pa.array([item.get(name) for item in items], schema.field(name).type) for name in per_item]
     behavior: dict[str, dict[str, Any]] = {}
     for name, value in user.items():
