@@ -5,18 +5,20 @@ of a map or for inner lists. Each level has a row of its own in the table.
 """
 
 from collections.abc import Sequence
-from ctypes import c_int32
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
-from featuregen.layout import C_LIST, COLUMN_WIDTH, KIND_FLOAT, KIND_INT, KIND_TEXT
+from featuregen import layout
+from featuregen.kernels import run_program
+from featuregen.kernels_arrow import ARRAY_BYTES
+from featuregen.layout import KIND_FLOAT, KIND_INT, KIND_TEXT
 from featuregen.plan import Input
 from featuregen.schema import arrow_type
 
-_ROW_BYTES = 8 * COLUMN_WIDTH
+_ROW_BYTES = 8 * layout.COLUMN_WIDTH
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,87 +64,65 @@ class ColumnTable:
         shapes: of each column.
         addresses: of each column's row.
         steps: of each column, in this call.
-        text_bytes: of each column, an upper bound of the bytes of the texts that one row joins, in this call.
+        sizes: int64[rows, 2], of each row of the table: elements of all rows of the array, and bytes of their texts.
     """
 
     def __init__(self, inputs: Sequence[Input]) -> None:
         self.index = {column.name: number for number, column in enumerate(inputs)}
         self.shapes = [shape_of(arrow_type(column)) for column in inputs]
         self._rows = np.cumsum([0, *(shape.levels for shape in self.shapes)]).tolist()
-        self.table = np.zeros((self._rows[-1], COLUMN_WIDTH), np.int64)
+        self.table = np.zeros((self._rows[-1], layout.COLUMN_WIDTH), np.int64)
         base = int(self.table.ctypes.data)
         self.addresses = [base + _ROW_BYTES * row for row in self._rows[:-1]]
         self.steps: Sequence[int] = ()
-        self.text_bytes: list[int] = []
+        self.sizes = np.zeros((self._rows[-1], 2), np.int64)
+        self._bounds: list[list[int]] = []
         self._arrays: Sequence[pa.Array] = ()
+        self._exports = np.zeros(max(1, len(inputs)) * ARRAY_BYTES, np.uint8)
+        self._export_addresses = [self._exports.ctypes.data + ARRAY_BYTES * number for number in range(len(inputs))]
+        self._first_rows = np.array(self._rows[:-1], np.int64)
+        self._shapes = np.array([row for n, shape in enumerate(self.shapes) for row in _rows_of(n, shape)], np.int64)
+        self._set_constants()
+
+    def _set_constants(self) -> None:
+        shapes, table = self._shapes.reshape(-1, layout.SHAPE_WIDTH), self.table
+        table[:, layout.C_KIND], table[:, layout.C_STEP] = shapes[:, layout.S_KIND], 1
+        for row in np.flatnonzero(shapes[:, layout.S_ARRAY] < 0).tolist():
+            table[row - 1, layout.C_CHILD] = int(table.ctypes.data) + _ROW_BYTES * row
+        self._describe = np.zeros((1, layout.OPERATION_WIDTH), np.int64)
+        op = self._describe[0]
+        op[layout.O_KIND], op[layout.O_ROWS], op[layout.O_PART_COUNT] = layout.OP_DESCRIBE, len(table), len(self.shapes)
+        op[layout.O_EXPORTS], op[layout.O_SHAPES] = self._exports.ctypes.data, self._shapes.ctypes.data
+        op[layout.O_COLUMNS], op[layout.O_SIZES] = table.ctypes.data, self.sizes.ctypes.data
+        self._describe_address = int(self._describe.ctypes.data)
 
     def fill(self, arrays: Sequence[pa.Array], steps: Sequence[int]) -> None:
         """Describes the arrays of a call, one for each column, and keeps them alive until the next."""
-        self._arrays, self.steps, self.text_bytes = arrays, steps, []
-        rows: list[tuple[int, ...]] = []
-        for array, step, shape, address in zip(arrays, steps, self.shapes, self.addresses, strict=True):
-            self.text_bytes.append(_describe(array, step, shape, address, rows))
-        self.table[:] = rows
+        self._arrays, self.steps = arrays, steps
+        for array, address in zip(arrays, self._export_addresses, strict=True):
+            array._export_to_c(address)
+        self.table[self._first_rows, layout.C_STEP] = steps
+        run_program(self._describe_address, 1)
+
+    def bound(self, sizes: NDArray[np.int64]) -> None:
+        """Says how large the arrays may be: what `elements`, `inner_elements` and `text_bytes` return from now on."""
+        self._bounds = sizes.tolist()
 
     def elements(self, column: int) -> int:
         """Returns the number of elements of all rows; of rows if the column is plain."""
-        first, last = self._span(column, 0)
-        return last - first
+        return self._bounds[self._rows[column]][0]
 
     def inner_elements(self, column: int) -> int:
         """Returns the number of elements of all inner lists, or inner maps."""
-        first, last = self._span(column, 1)
-        return last - first
+        return self._bounds[self._rows[column] + 1][0]
 
-    def _span(self, column: int, level: int) -> tuple[int, int]:
-        """First and last + 1 element of all rows at a level."""
-        first, last = (0, len(self._arrays[column])) if level == 0 else self._span(column, level - 1)
-        offsets = int(self.table[self._rows[column] + level, C_LIST])
-        if not offsets or first == last:
-            return first, last
-        return _int32(offsets + 4 * first), _int32(offsets + 4 * last)
+    def text_bytes(self, column: int) -> int:
+        """Returns an upper bound of the bytes of the texts that one row joins."""
+        return sum(size for _, size in self._bounds[self._rows[column] : self._rows[column + 1]])
 
 
-def _int32(address: int) -> int:
-    return c_int32.from_address(address).value
-
-
-def address_of(buffer: pa.Buffer | None) -> int:
-    """Returns where a buffer lies, 0 if there is none or nothing in it."""
-    return 0 if buffer is None or buffer.size == 0 else int(buffer.address)
-
-
-def validity_of(array: pa.Array, buffer: pa.Buffer | None) -> tuple[int, int]:
-    """Returns where an array's own validity bitmap lies, 0 if nothing is missing, and the bit of its first value."""
-    return address_of(buffer) if array.null_count else 0, array.offset
-
-
-def _describe(array: pa.Array, step: int, shape: Shape, address: int, rows: list[tuple[int, ...]]) -> int:
-    """Appends the rows of an array, whose first has an address; returns the bytes of its texts."""
-    buffers = array.buffers()
-    valid, bit = validity_of(array, buffers[0])
-    elements: Any = array
-    below: Any = None
-    lists = 0
-    if shape.nested:
-        lists, elements = address_of(buffers[1]) + 4 * bit, array.values
-        if shape.is_map:
-            elements, below = elements.field(0), elements.field(1)
-        elif shape.below is not None:
-            elements, below = None, elements
-        buffers = elements.buffers() if elements is not None else []
-    child_valid = child_bit = data = texts = size = 0
-    if elements is not None:
-        child_valid, child_bit = validity_of(elements, buffers[0])
-        if shape.kind == KIND_TEXT:
-            data, texts = address_of(buffers[2]), address_of(buffers[1]) + 4 * child_bit
-            size = buffers[2].size if buffers[2] is not None else 0
-        else:
-            data = address_of(buffers[1]) + 8 * child_bit
-    child = address + _ROW_BYTES if below is not None else 0
-    # The order of featuregen.layout: C_KIND, C_STEP, C_VALID, C_VALID_BIT, C_LIST, C_DATA, C_TEXT, C_CHILD_VALID, ...
-    rows.append((shape.kind, step, valid, bit, lists, data, texts, child_valid, child_bit, child))
-    if below is not None:
-        assert shape.below is not None
-        size += _describe(below, 1, shape.below, child, rows)
-    return size
+def _rows_of(array: int, shape: Shape) -> list[tuple[int, ...]]:
+    """Returns what `layout.S_ARRAY` and the following say of each level."""
+    has_elements = shape.is_map or shape.below is None
+    rows = [(array, shape.nested, shape.is_map, shape.kind, has_elements)]
+    return rows + (_rows_of(-1, shape.below) if shape.below else [])

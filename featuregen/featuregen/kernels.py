@@ -11,6 +11,7 @@ import numba as nb
 from featuregen import layout
 from featuregen.compiled import compile_program
 from featuregen.kernels_combo import combo_capacity, run_combo
+from featuregen.kernels_describe import run_describe
 from featuregen.kernels_dot import run_kv_dot
 from featuregen.kernels_events import run_select, run_window
 from featuregen.kernels_expression import run_expr
@@ -64,6 +65,8 @@ def _program(stamp: int) -> Any:
                 run_select(op)
             elif kind == layout.OP_INDEX:
                 run_index(op)
+            elif kind == layout.OP_DESCRIBE:
+                run_describe(op)
             elif kind == layout.OP_COUNT_COMBO:
                 result = combo_capacity(op)
             if get(op, layout.O_FOUND) != 0:

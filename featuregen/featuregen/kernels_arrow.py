@@ -1,4 +1,4 @@
-"""One row of the user's columns, read through Arrow's C data interface: an export costs less than looking at buffers.
+"""Arrow arrays as kernels read them through Arrow's C data interface: an export costs less than looking at buffers.
 
 An address here is that of a `struct ArrowArray`; its fields are fixed by Arrow's specification.
 """
@@ -14,7 +14,7 @@ from featuregen.kernels_memory import is_valid, jit, load_f64, load_i32, load_i6
 
 ARRAY_BYTES = 80
 """Size of a `struct ArrowArray`."""
-_NULLS, _OFFSET, _BUFFERS, _CHILDREN, _RELEASE = 8, 16, 40, 48, 64
+_LENGTH, _NULLS, _OFFSET, _BUFFERS, _CHILDREN, _RELEASE = 0, 8, 16, 40, 48, 64
 
 
 @intrinsic
@@ -27,6 +27,24 @@ def _call(typing_context: Any, function: Any, argument: Any) -> Any:
         return context.get_dummy_value()
 
     return types.void(types.int64, types.int64), generate
+
+
+@jit
+def length_of(array: int) -> int:
+    """Number of elements."""
+    return load_i64(array + _LENGTH)
+
+
+@jit
+def nulls_of(array: int) -> int:
+    """Number of missing elements, -1 if nobody has counted."""
+    return load_i64(array + _NULLS)
+
+
+@jit
+def offset_of(array: int) -> int:
+    """Position of the first element in the buffers."""
+    return load_i64(array + _OFFSET)
 
 
 @jit
@@ -51,16 +69,17 @@ def child(array: int, index: int) -> int:
 
 
 @jit
-def _buffer(array: int, index: int) -> int:
+def buffer_of(array: int, index: int) -> int:
+    """Address of one of an array's buffers, 0 if it has none."""
     return load_i64(load_i64(array + _BUFFERS) + 8 * index)
 
 
 @jit
 def is_present(array: int, element: int) -> bool:
     """Says whether an element is not null."""
-    if load_i64(array + _NULLS) == 0:
+    if nulls_of(array) == 0:
         return True
-    return is_valid(_buffer(array, 0), load_i64(array + _OFFSET) + element)
+    return is_valid(buffer_of(array, 0), offset_of(array) + element)
 
 
 @jit
@@ -68,7 +87,7 @@ def list_span(array: int, element: int) -> Any:
     """First and last + 1 child element of a list or map; of a null none."""
     if not is_present(array, element):
         return nb.int64(0), nb.int64(0)
-    place = _buffer(array, 1) + 4 * (load_i64(array + _OFFSET) + element)
+    place = buffer_of(array, 1) + 4 * (offset_of(array) + element)
     return load_i32(place), load_i32(place + 4)
 
 
@@ -77,9 +96,9 @@ def text_at(array: int, element: int) -> Any:
     """Address and length of a text, length 0 of a null."""
     if not is_present(array, element):
         return nb.int64(0), nb.int64(0)
-    place = _buffer(array, 1) + 4 * (load_i64(array + _OFFSET) + element)
+    place = buffer_of(array, 1) + 4 * (offset_of(array) + element)
     start = load_i32(place)
-    return _buffer(array, 2) + start, load_i32(place + 4) - start
+    return buffer_of(array, 2) + start, load_i32(place + 4) - start
 
 
 @jit
@@ -87,13 +106,13 @@ def float_at(array: int, element: int) -> float:
     """A float64, NaN if it is null."""
     if not is_present(array, element):
         return float("nan")
-    return load_f64(_buffer(array, 1) + 8 * (load_i64(array + _OFFSET) + element))
+    return load_f64(buffer_of(array, 1) + 8 * (offset_of(array) + element))
 
 
 @jit
 def int_at(array: int, element: int) -> int:
     """An int64, whatever is there if it is null."""
-    return load_i64(_buffer(array, 1) + 8 * (load_i64(array + _OFFSET) + element))
+    return load_i64(buffer_of(array, 1) + 8 * (offset_of(array) + element))
 
 
 @jit
@@ -107,4 +126,4 @@ def decimal_at(array: int, element: int, scratch: int) -> Any:
 @jit
 def entry(entries: int, index: int) -> int:
     """Position in the keys and the values of an entry of a map: entries are a struct, which may have an offset."""
-    return load_i64(entries + _OFFSET) + index
+    return offset_of(entries) + index

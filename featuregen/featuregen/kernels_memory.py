@@ -88,6 +88,17 @@ def pop_count(typing_context: Any, value: Any) -> Any:
     return types.int64(types.int64), generate
 
 
+@intrinsic
+def opaque(typing_context: Any, value: Any) -> Any:
+    """The same int64, of which the compiler knows nothing: so that it cannot split a condition into two branches."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        kind = ir.FunctionType(_LLVM[8], [_LLVM[8]])
+        return builder.call(ir.InlineAsm(kind, "", "=r,0", side_effect=False), [arguments[0]])
+
+    return types.int64(types.int64), generate
+
+
 load_u8 = _load(_LLVM[1], types.uint64)
 load_u32 = _load(_LLVM[4], types.uint64)
 load_u64 = _load(_LLVM[8], types.uint64)

@@ -20,6 +20,8 @@ from featuregen.program_scratch import Entry, Sizes
 from featuregen.results import Column
 
 _MAX_IDS = 2**31 - 1
+_LARGE = 2**20
+"""Elements or bytes of an array for which no more room is made than it needs."""
 
 
 class Program:
@@ -47,6 +49,9 @@ class Program:
             self._entries.append(Entry(operation, row, inputs, group, rows.operation(row, operation)))
         self._sizes = Sizes(self.columns)
         self._logs = {name: self.columns.index[f"behavior.{name}.ts"] for name in plan.behaviors}
+        self._counting = any(self._sizes.depends_on_content(entry) for entry in self._entries)
+        self._call: tuple[int, int, list[int]] | None = None
+        self._bounds = np.zeros_like(self.columns.sizes)
 
     def run(self, arrays: Sequence[pa.Array], steps: Sequence[int], rows: int, user_rows: int) -> dict[str, Column]:
         """Runs the plan.
@@ -58,24 +63,41 @@ class Program:
             user_rows: number of rows of user-side outputs: `rows`, or 1.
         """
         self.columns.fill(arrays, steps)
-        self._sizes.begin({name: self.columns.elements(number) for name, number in self._logs.items()})
-        for number, (behavior, _) in enumerate(self._groups):
-            self._sizes.group(self.table[number], number, behavior, user_rows)
-        counts = self._counts(rows, user_rows)
-        self.table[self._first :, layout.O_ROWS] = counts
-        places, size = self._places(counts)
-        block = np.empty(size, np.int64)  # one for all outputs, which are parts of it
-        address = int(block.ctypes.data)
-        addresses = np.array(places, np.int64)
-        self.table[self._first :, layout.O_IDS : layout.O_ELEMENT_OFFSETS + 1] = np.where(
-            addresses < 0, 0, address + 8 * addresses
+        call = rows, user_rows, list(steps)
+        if self._counting or call != self._call or (self.columns.sizes > self._bounds).any():
+            self._make_room(call)
+        block = np.empty(self._block, np.int64)  # one for all outputs, which are parts of it
+        self.table[self._first :, layout.O_IDS : layout.O_ELEMENT_OFFSETS + 1] = (
+            self._offsets + int(block.ctypes.data) * self._present
         )
         run_program(self._address, self._count)
         parts = block, block.view(np.int32), block.view(np.float32)
         return {
-            entry.operation.output.name: _column(entry.operation.output, count, place, *parts)
-            for entry, count, place in zip(self._entries, counts, places, strict=True)
+            output.name: _column(output, count, place, *parts)
+            for output, count, place in zip(self.plan.outputs, self._rows, self._parts, strict=True)
         }
+
+    def _make_room(self, call: tuple[int, int, list[int]]) -> None:
+        """Sets all scratch, and the places of outputs, for arrays as large as these and a little larger.
+
+        So it is done seldom: a server's requests, and a worker's batches, are of about one size.
+        """
+        rows, user_rows, _ = call
+        sizes = self.columns.sizes
+        bounds = sizes if self._counting else np.where(sizes < _LARGE, sizes + sizes // 4 + 16, sizes)
+        self._bounds = bounds if call != self._call else np.maximum(bounds, self._bounds)
+        self._call = None  # until all is set
+        self.columns.bound(self._bounds)
+        self._sizes.begin({name: self.columns.elements(number) for name, number in self._logs.items()})
+        for number, (behavior, _) in enumerate(self._groups):
+            self._sizes.group(self.table[number], number, behavior, user_rows)
+        self._rows = self._counts(rows, user_rows)
+        self.table[self._first :, layout.O_ROWS] = self._rows
+        self._parts, self._block = self._places(self._rows)
+        places = np.array(self._parts, np.int64)
+        self._present = (places >= 0).astype(np.int64)
+        self._offsets = 8 * places * self._present
+        self._call = call
 
     def _counts(self, rows: int, user_rows: int) -> list[int]:
         return [user_rows if output.side == "user" else rows for output in self.plan.outputs]

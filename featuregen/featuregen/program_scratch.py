@@ -80,6 +80,12 @@ class Sizes:
             self._groups.clear()
         self._groups.append((offsets, positions))
 
+    def depends_on_content(self, entry: Entry) -> bool:
+        """Says whether how much an operation may write is found only by looking at all values."""
+        if entry.operation.op == "combo":
+            return any(self._columns.shapes[number].nested for number in entry.inputs)
+        return entry.operation.op == "match" and int(entry.row[layout.O_TAKES]) != layout.TAKE_NUMBERS
+
     def inner_elements(self, entry: Entry, rows: int) -> int:
         """Returns the elements of all lists within the lists that a sequence reads."""
         number = entry.inputs[0]
@@ -102,7 +108,7 @@ class Sizes:
         return self._columns.elements(number)
 
     def _text_bytes(self, entry: Entry) -> int:
-        return sum(self._columns.text_bytes[number] for number in entry.inputs if number >= 0)
+        return sum(self._columns.text_bytes(number) for number in entry.inputs if number >= 0)
 
     def _buffer(self, entry: Entry, size: int) -> None:
         entry.row[layout.O_BUFFER] = self._scratch.of("buffer", int(entry.row[layout.O_PREFIX_SIZE]) + size)

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from featuregen.items.exports import Exports
-from featuregen.items.kernels import run_steps
+from featuregen.items.kernels import address_of, run_steps
 from featuregen.items.loading import Records
 from featuregen.items.steps import StepTable
 from featuregen.items.store import Store, View
@@ -40,6 +40,7 @@ from featuregen.items.table import (
 )
 from featuregen.results import Column
 
+_NUMBERS = np.arange(4096)
 _LAST_STAMP = 2**31 - 1
 _FLOATS = pa.float64()
 
@@ -57,7 +58,14 @@ class Computing:
         self._begin[0, T_CURRENT] = store.current.address
         self._copy_at = _columns(self._steps.of_copy)
         self._codes_at = _columns(self._steps.of_codes)
+        self._dense_steps, self._ones_steps = (
+            np.array(self._steps.dense.steps, np.int64),
+            np.array(self._steps.ones.steps, np.int64),
+        )
+        self._many_steps = np.array(self._steps.many.steps, np.int64)
+        self._offsets_steps = np.concatenate((self._ones_steps, self._many_steps))
         self._capacities = [1024] * len(self._steps.many.names)
+        self._place_many()
         self._stamp, self._rows, self._room = 0, 0, 0
         self._grow_rows(1024)
         self._grow_scratch(self._steps.combos, T_BUFFER, 1024)
@@ -107,33 +115,42 @@ class Computing:
             result[name] = Column(rows, values=values)
         for (_, name, _), values in zip(steps.wide, self._wide, strict=True):
             result[name] = Column(rows, values=values)
-        totals = self._table[steps.ones.steps, T_DONE].tolist()
+        totals = self._table[self._ones_steps, T_DONE].tolist()
         for name, ids, offsets, total in zip(steps.ones.names, self._ones, self._offsets, totals, strict=False):
             result[name] = Column(rows, ids if total == rows else ids[:total], offsets)
-        totals = self._table[steps.many.steps, T_DONE].tolist()
+        totals = self._table[self._many_steps, T_DONE].tolist()
         offsets_of_many = self._offsets[len(self._ones) :]
-        for name, (ids, weights), offsets, total in zip(
-            steps.many.names, self._many, offsets_of_many, totals, strict=True
+        for name, start, offsets, total in zip(
+            steps.many.names, self._many_starts, offsets_of_many, totals, strict=True
         ):
-            result[name] = Column(rows, ids[:total], offsets, weights=None if weights is None else weights[:total])
+            weights = self._many_weights[name][:total] if self._many_weights.get(name) is not None else None
+            result[name] = Column(rows, self._many_ids[start : start + total], offsets, weights=weights)
         return result
 
     def _allocate(self) -> None:
+        """Allocates what is written. Offsets of outputs of one id come before those of several."""
         rows, steps, table = self._rows, self._steps, self._table
-        ones, many = len(steps.ones.steps), len(steps.many.steps)
-        self._dense = _block(table, steps.dense.steps, T_OUT, (len(steps.dense.steps), rows, 1), np.float32)
-        self._ones = _block(table, steps.ones.steps, T_OUT, (ones, rows), np.int64)
-        self._offsets = _block(table, steps.ones.steps + steps.many.steps, T_OFFSETS, (ones + many, rows + 1), np.int32)
+        self._dense = _block(table, self._dense_steps, T_OUT, (len(self._dense_steps), rows, 1), np.float32)
+        self._ones = _block(table, self._ones_steps, T_OUT, (len(self._ones_steps), rows), np.int64)
+        self._offsets = _block(table, self._offsets_steps, T_OFFSETS, (len(self._offsets_steps), rows + 1), np.int32)
         self._wide = [np.empty((rows, width), np.float32) for _, _, width in steps.wide]
         for (step, _, _), values in zip(steps.wide, self._wide, strict=True):
-            table[step, T_OUT] = values.ctypes.data
-        self._many = [
-            (np.empty(size, np.int64), np.empty(size, np.float32) if name in steps.weighted else None)
-            for name, size in zip(steps.many.names, self._capacities, strict=True)
-        ]
-        for step, (ids, weights) in zip(steps.many.steps, self._many, strict=True):
-            table[step, T_OUT], table[step, T_CAPACITY] = ids.ctypes.data, len(ids)
-            table[step, T_WEIGHTS] = 0 if weights is None else weights.ctypes.data
+            table[step, T_OUT] = address_of(values)
+        ids = np.empty(self._many_size, np.int64)
+        table[self._many_steps, T_OUT] = self._many_places + address_of(ids)
+        self._many_ids = ids
+        self._many_weights = {}
+        for name, step, size in zip(steps.many.names, steps.many.steps, self._capacities, strict=True):
+            if name in steps.weighted:
+                self._many_weights[name] = weights = np.empty(size, np.float32)
+                table[step, T_WEIGHTS] = address_of(weights)
+
+    def _place_many(self) -> None:
+        """Says where in one array the ids of outputs that have several in a row begin."""
+        ends = np.cumsum([0, *self._capacities])
+        self._many_starts, self._many_size = ends[:-1].tolist(), int(ends[-1])
+        self._many_places = 8 * ends[:-1]
+        self._table[self._many_steps, T_CAPACITY] = self._capacities
 
     def _make_room(self) -> None:
         steps, needed = self._steps, self._table[:, T_NEEDED]
@@ -143,6 +160,7 @@ class Computing:
         for index, step in enumerate(steps.many.steps):
             if needed[step]:
                 self._capacities[index] = int(needed[step]) * 5 // 4
+        self._place_many()
 
     def _grow_rows(self, room: int) -> None:
         steps, table = self._steps, self._table
@@ -172,9 +190,9 @@ def _columns(places: list[tuple[int, int, int]]) -> Any:
     return np.array(places, np.int64).reshape(-1, 3).T
 
 
-def _block(table: Any, steps: list[int], field: int, shape: tuple[int, ...], kind: Any) -> Any:
+def _block(table: Any, steps: Any, field: int, shape: tuple[int, ...], kind: Any) -> Any:
     """Allocates one array for several steps and tells each where its part is."""
     block = np.empty(shape, kind)
-    if steps:
-        table[steps, field] = block.ctypes.data + block.strides[0] * np.arange(len(steps))
+    if len(steps):
+        table[steps, field] = address_of(block) + block.strides[0] * _NUMBERS[: len(steps)]
     return block

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from featuregen.columns import address_of, validity_of
+from featuregen.items.buffers import address_of, validity_of
 from featuregen.items.kernels import run_steps
 from featuregen.items.regions import Region
 from featuregen.items.table import (

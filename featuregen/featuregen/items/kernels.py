@@ -131,6 +131,11 @@ def _program(stamp: int) -> Any:
 _run = compile_program(_program, "int64(int64, int64, int64, int64)", _SOURCES)
 
 
+def address_of(array: NDArray[Any]) -> int:
+    """Returns where an array begins; `array.ctypes` makes an object for that."""
+    return int(array.__array_interface__["data"][0])
+
+
 def run_steps(steps: NDArray[np.int64], dictionaries: NDArray[np.int64], user: int = 0) -> None:
     """Runs steps.
 
@@ -139,4 +144,4 @@ def run_steps(steps: NDArray[np.int64], dictionaries: NDArray[np.int64], user: i
         dictionaries: int64[d, DICTIONARY_WIDTH].
         user: address of exported Arrow arrays, one after the other; 0 if no step reads them.
     """
-    _run(steps.ctypes.data, len(steps), dictionaries.ctypes.data, user)
+    _run(address_of(steps), len(steps), address_of(dictionaries), user)

@@ -100,11 +100,13 @@ def _user_share(step: int, mask: int, known: int, distinct: int) -> None:
         for row in range(rows):
             first, last = span_of(codes, stride, pool, row)
             seen, length = U(0), 0
-            for element in range(first, last):
-                code = max(load_i32(base + width * element), 0)
-                length += 1 if code > 0 else 0
+            at, end = base + width * first, base + width * last
+            while at < end:
+                code = max(load_i32(at), 0)
+                length += nb.int64(code > 0)
                 bit = load_i64(slot_of(table, mask, code) + 8) - begin
                 seen |= U(1) << U(bit) if 0 <= bit < 64 else U(0)
+                at += width
             found = pop_count(nb.int64(seen)) if plain else _weight(times, begin, nb.int64(seen))
             if begin > 0:
                 found += load_i64(common + 8 * row)
@@ -124,10 +126,12 @@ def _item_share(step: int, mask: int, known: int) -> None:
     for row in range(get(step, T_N)):
         first, last = span_of(codes, stride, pool, row)
         common, length = 0, 0
-        for element in range(first, last):
-            code = max(load_i32(base + width * element), 0)
-            length += 1 if code > 0 else 0
-            common += 1 if load_i64(slot_of(table, mask, code) + 8) >= 0 else 0
+        at, end = base + width * first, base + width * last
+        while at < end:
+            code = max(load_i32(at), 0)
+            length += nb.int64(code > 0)
+            common += nb.int64(load_i64(slot_of(table, mask, code) + 8) >= 0)
+            at += width
         store_number(out, size, default, row, common / length if known > 0 and length > 0 else float("nan"))
 
 

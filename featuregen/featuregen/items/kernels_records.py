@@ -202,11 +202,13 @@ def load_listed(step: int) -> None:
     out, offsets = get(step, T_OUT), get(step, T_OFFSETS)
     store_i32(offsets, 0)
     for row in range(get(step, T_N)):
-        first, before = nb.int64(load_u32(place + stride * row)), total
-        for element in range(first, first + load_i32(place + stride * row + 4)):
-            found = load_i64(ids + 8 * max(load_i32(pool + 4 * element), 0))  # code 0, the empty text, has no id
+        at, before = pool + 4 * nb.int64(load_u32(place + stride * row)), total
+        end = at + 4 * load_i32(place + stride * row + 4)
+        while at < end:
+            found = load_i64(ids + 8 * max(load_i32(at), 0))  # code 0, the empty text, has no id
             store_i64(out + 8 * total, found)
-            total += 1 if found >= 0 else 0
+            total += nb.int64(found >= 0)
+            at += 4
         if total == before and default >= 0:
             store_i64(out + 8 * total, default)
             total += 1

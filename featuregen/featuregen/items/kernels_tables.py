@@ -14,6 +14,7 @@ from featuregen.kernels_memory import (
     load_i32,
     load_i64,
     load_u32,
+    opaque,
     put,
     store_f32,
     store_f64,
@@ -22,7 +23,7 @@ from featuregen.kernels_memory import (
 
 U = np.uint64
 _SPREAD = U(0x9E3779B97F4A7C15)
-ENTRY = 16
+ENTRY, _ROOM = 16, 6
 """Bytes of an entry: a key, which is 0 in a free one, and a value."""
 NOT_A_NUMBER = 0x7FF8000000000000
 """The bits of NaN: what a free entry has for a number."""
@@ -47,7 +48,7 @@ def clear_table(step: int, entries: int, more: int, free: int) -> int:
     -1 if SCRATCH is too small for it and `more` bytes behind it.
     """
     capacity = nb.int64(8)
-    while capacity < 4 * entries:
+    while capacity < _ROOM * entries:
         capacity *= 2
     if ENTRY * capacity + more > get(step, T_CAPACITY):
         put(step, T_NEEDED, ENTRY * capacity + more)
@@ -61,13 +62,16 @@ def clear_table(step: int, entries: int, more: int, free: int) -> int:
 
 @jit
 def slot_of(table: int, mask: int, key: int) -> int:
-    """Address of the entry that has a key, or is free for it."""
+    """Address of the entry that has a key, or is free for it.
+
+    Whether a key is there cannot be foretold, so no branch depends on it: only on whether another key is in its place.
+    """
     at = nb.int64((U(key) * _SPREAD) >> U(40)) & mask
-    while True:
-        held = load_i64(table + ENTRY * at)
-        if held == key or held == 0:
-            return table + ENTRY * at
+    held = load_i64(table + ENTRY * at)
+    while opaque(nb.int64(held != key) & nb.int64(held != 0)) != 0:
         at = (at + 1) & mask
+        held = load_i64(table + ENTRY * at)
+    return table + ENTRY * at
 
 
 @jit

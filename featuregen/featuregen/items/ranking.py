@@ -70,7 +70,8 @@ class CachedRanking:
         for column in self._own:
             arrays.append(self._given(column, records, view, per_item, rows))
         kinds = [0] * shared + [int(column.of_candidate) for column in self._own]
-        self._derivations.extend(arrays, kinds, rows, 1, {})
+        if self._division.rest.derivations:
+            self._derivations.extend(arrays, kinds, rows, 1, {})
         made = computing.compute(view, arrays, event_codes)
         for index, column in enumerate(self._own):
             if column.name in made:

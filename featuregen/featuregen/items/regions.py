@@ -13,7 +13,7 @@ from featuregen.errors import FeatureError
 _RESERVED = 1 << 36
 """Bytes of address space of one region (64 GiB); memory is used for what is written only."""
 _NORESERVE = 0x4000
-_HUGE_PAGES_FROM = 1 << 25
+_HUGE_PAGES_FROM = 1 << 20
 """A region of this size asks for huge pages: reads of it are random, and each would miss the small TLB."""
 
 

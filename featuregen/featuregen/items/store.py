@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from featuregen.columns import validity_of
 from featuregen.errors import FeatureError
 from featuregen.items.arrowstore import ArrowStore, Chunks
+from featuregen.items.buffers import validity_of
 from featuregen.items.dictionary import Dictionaries
 from featuregen.items.division import Division
 from featuregen.items.itemside import ItemSide
