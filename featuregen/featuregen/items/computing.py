@@ -17,6 +17,7 @@ from featuregen.items.steps import StepTable
 from featuregen.items.store import Store, View
 from featuregen.items.table import (
     COPY,
+    D_COUNT,
     FOLLOW,
     STEP_WIDTH,
     T_BUFFER,
@@ -26,6 +27,7 @@ from featuregen.items.table import (
     T_DONE,
     T_EVENT_CODES,
     T_KIND,
+    T_MARKS,
     T_N,
     T_NEEDED,
     T_OFFSETS,
@@ -58,10 +60,8 @@ class Computing:
         self._begin[0, T_CURRENT] = store.current.address
         self._copy_at = _columns(self._steps.of_copy)
         self._codes_at = _columns(self._steps.of_codes)
-        self._dense_steps, self._ones_steps = (
-            np.array(self._steps.dense.steps, np.int64),
-            np.array(self._steps.ones.steps, np.int64),
-        )
+        self._dense_steps = np.array(self._steps.dense.steps, np.int64)
+        self._ones_steps = np.array(self._steps.ones.steps, np.int64)
         self._many_steps = np.array(self._steps.many.steps, np.int64)
         self._offsets_steps = np.concatenate((self._ones_steps, self._many_steps))
         self._capacities = [1024] * len(self._steps.many.names)
@@ -70,6 +70,8 @@ class Computing:
         self._grow_rows(1024)
         self._grow_scratch(self._steps.combos, T_BUFFER, 1024)
         self._grow_scratch(self._steps.maps, T_SCRATCH, 1 << 14)
+        self._marking = np.array(self._steps.marking, np.int64).reshape(-1, 2)
+        self._marks = np.zeros(0, np.uint8)
 
     def copy(self, view: View, codes: Any) -> Records:
         """Copies the records of some items: what `compute` and `columns` are about."""
@@ -100,6 +102,8 @@ class Computing:
         for step, name in steps.counts:
             codes = event_codes.get(name)
             table[step, T_EVENT_CODES] = 0 if codes is None else codes.ctypes.data
+        if len(self._marking):
+            self._grow_marks(int(view.dictionaries[self._marking[:, 1], D_COUNT].max()))
         while True:
             self._allocate()
             table[:, T_NEEDED] = 0
@@ -174,6 +178,11 @@ class Computing:
             table[places[0], places[1]] = places[2] + array.ctypes.data
         self._numbers = _block(table, steps.numbers.steps, T_OUT, (len(steps.numbers.steps), room), np.float64)
         self._buffer = pa.py_buffer(self._numbers)
+
+    def _grow_marks(self, codes: int) -> None:
+        if codes > len(self._marks):
+            self._marks = np.zeros(codes + codes // 4, np.uint8)
+            self._table[self._marking[:, 0], T_MARKS] = address_of(self._marks)
 
     def _grow_scratch(self, group: list[int], field: int, size: int) -> None:
         scratch = np.empty(size, np.uint8)

@@ -9,6 +9,7 @@ from featuregen.items.kernels_tables import (
     dictionary_of,
 )
 from featuregen.items.table import (
+    D_COUNT,
     D_ENDS,
     D_TEXTS,
     MEMO_SLOTS,
@@ -48,6 +49,7 @@ from featuregen.kernels_memory import (
     jit,
     load_i32,
     load_i64,
+    load_u8,
     put,
     store_i32,
     store_i64,
@@ -117,6 +119,17 @@ def _prepare(step: int, user: int) -> Any:
 
 
 @jit
+def _touch(codes: int, stride: int, rows: int, ends: int, texts: int) -> int:
+    """Reads of each row's text where it is and then its first byte, with loads that do not wait for each other."""
+    touched = nb.int64(0)
+    for row in range(rows):
+        touched += load_i64(ends + 8 * max(load_i32(codes + stride * row), 0))
+    for row in range(rows):
+        touched += nb.int64(load_u8(texts + load_i64(ends + 8 * max(load_i32(codes + stride * row), 0))))
+    return touched
+
+
+@jit
 def combo(step: int, dictionaries: int, user: int) -> None:
     """Ids of one text of each item with the user's parts; remembered by code in SCRATCH, for this STAMP only."""
     dictionary, total = dictionary_of(dictionaries, step), 0
@@ -132,6 +145,8 @@ def combo(step: int, dictionaries: int, user: int) -> None:
         return
     if fixed >= 0:
         tail, head, end, mixed = _prepare(step, user)
+    if get(dictionary, D_COUNT) > MEMO_SLOTS:  # there are more texts than a cache of the processor holds
+        put(step, T_DONE, _touch(codes, stride, get(step, T_N), ends, texts))  # so that it is not optimised away
     store_i32(offsets, 0)
     for row in range(get(step, T_N)):
         code, found = load_i32(codes + stride * row), nb.int64(-1)

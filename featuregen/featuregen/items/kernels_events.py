@@ -7,12 +7,13 @@ import numba as nb
 import numpy as np
 
 from featuregen.items.kernels_tables import ENTRY, clear_table, dictionary_of, slot_of
-from featuregen.items.kernels_texts import text_code
+from featuregen.items.kernels_texts import code_of, hash_texts
 from featuregen.items.table import (
     T_ACTION_COUNT,
     T_ACTIONS,
     T_CODES,
     T_DATA,
+    T_DONE,
     T_EVENT_CODES,
     T_MAX_AGE,
     T_MAX_EVENTS,
@@ -28,7 +29,9 @@ from featuregen.items.table import (
     T_WINDOWS,
 )
 from featuregen.kernels_arrow import child, int_at, is_present, list_span, text_at, user_array
-from featuregen.kernels_memory import equal_bytes, get, jit, load_i32, load_i64, store_f32, store_i64
+from featuregen.kernels_memory import equal_bytes, get, jit, load_i32, load_i64, put, store_f32, store_i64
+
+U = np.uint64
 
 
 @jit
@@ -65,8 +68,11 @@ def _add(step: int, mask: int, known: int, code: int, now: int, ts: int) -> int:
 
 
 @jit
-def _count(step: int, dictionary: int, mask: int, user: int) -> int:
-    """Counts visible events by the code of their attribute; returns the number of codes."""
+def _count(step: int, dictionary: int, mask: int, user: int, hashes: int) -> int:
+    """Counts visible events by the code of their attribute; returns the number of codes.
+
+    `hashes` is room for an int64 of each event.
+    """
     stamps, now = user_array(user, get(step, T_STAMPS)), int_at(user_array(user, get(step, T_NOW)), 0)
     times, (first, last) = child(stamps, 0), list_span(stamps, 0)
     filtered, actions, action, end = get(step, T_ACTION_COUNT) > 0, nb.int64(0), nb.int64(0), nb.int64(0)
@@ -81,6 +87,7 @@ def _count(step: int, dictionary: int, mask: int, user: int) -> int:
         words = user_array(user, get(step, T_USER))
         word, _ = list_span(words, 0)
         words = child(words, 0)
+        put(step, T_DONE, hash_texts(dictionary, words, word, last - first, hashes))
     seen, known = 0, 0
     for index in range(last - first - 1, -1, -1):
         ts = int_at(times, first + index)
@@ -95,7 +102,7 @@ def _count(step: int, dictionary: int, mask: int, user: int) -> int:
             code = load_i32(get(step, T_EVENT_CODES) + 4 * index)
         else:
             text, size = text_at(words, word + index)
-            code = text_code(dictionary, text, size)
+            code = code_of(dictionary, text, size, U(load_i64(hashes + 8 * index))) if size > 0 else nb.int64(0)
         if code > 0:
             known = _add(step, mask, known, code, now, ts)
     return known
@@ -109,12 +116,14 @@ def count_events(step: int, dictionaries: int, user: int) -> None:
     if get(step, T_EVENT_CODES) == 0:
         begin, end = list_span(user_array(user, get(step, T_USER)), 0)
     windows = get(step, T_WINDOW_COUNT)
-    mask = clear_table(step, last - first, 8 * windows * (last - first + 1), 0)
+    counted = 8 * windows * (last - first + 1)
+    mask = clear_table(step, last - first, counted + 8 * (last - first), 0)
     if mask < 0:
         return
     known = nb.int64(0)
     if end - begin == last - first:  # else the attributes are missing as a whole
-        known = _count(step, dictionary_of(dictionaries, step), mask, user)
+        hashes = get(step, T_SCRATCH) + ENTRY * (mask + 1) + counted
+        known = _count(step, dictionary_of(dictionaries, step), mask, user, hashes)
     table, codes, stride, out = get(step, T_SCRATCH), get(step, T_CODES), get(step, T_STRIDE), get(step, T_OUT)
     counts = table + ENTRY * (mask + 1)
     for window in range(windows):

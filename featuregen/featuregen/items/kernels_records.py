@@ -163,11 +163,17 @@ def load_number(step: int) -> None:
 
 
 @jit
-def _fits(step: int) -> bool:
-    """Says whether there is room for all elements of all spans, an empty one counted as one."""
-    place, stride, total = get(step, T_RECORDS) + get(step, T_AT) + 4, get(step, T_STRIDE), 0
+def _fits(step: int, size: int) -> bool:
+    """Says whether there is room for all elements of all spans, an empty one counted as one.
+
+    It touches each span's first element, of SIZE bytes, with loads that do not wait for each other.
+    """
+    place, stride, total = get(step, T_RECORDS) + get(step, T_AT), get(step, T_STRIDE), 0
+    pool, touched = get(step, T_POOL), nb.int64(0)
     for row in range(get(step, T_N)):
-        total += max(load_i32(place + stride * row), 1)
+        total += max(load_i32(place + stride * row + 4), 1)
+        touched += load_i32(pool + size * nb.int64(load_u32(place + stride * row)))
+    put(step, T_DONE, touched)  # so that the loads are not optimised away
     if total > get(step, T_CAPACITY):
         put(step, T_NEEDED, total)
     return total <= get(step, T_CAPACITY)
@@ -176,7 +182,7 @@ def _fits(step: int) -> bool:
 @jit
 def load_ids(step: int) -> None:
     """Ids, and weights if there are any, of an output that has several in a row; DONE is their number."""
-    if not _fits(step):
+    if not _fits(step, 8):
         return
     place, stride, total = get(step, T_RECORDS) + get(step, T_AT), get(step, T_STRIDE), 0
     out, offsets, weights, pool = get(step, T_OUT), get(step, T_OFFSETS), get(step, T_WEIGHTS), get(step, T_POOL)
@@ -195,7 +201,7 @@ def load_ids(step: int) -> None:
 @jit
 def load_listed(step: int) -> None:
     """Ids of lists of texts: each code's id; DEFAULT (-1: nothing) for a row that has none. DONE is their number."""
-    if not _fits(step):
+    if not _fits(step, 4):
         return
     place, stride, total = get(step, T_RECORDS) + get(step, T_AT), get(step, T_STRIDE), 0
     pool, ids, default = get(step, T_POOL), get(step, T_SOURCE), get(step, T_DEFAULT)

@@ -94,6 +94,7 @@ class StepTable:
         numbers: columns of coded numbers.
         combos: steps that need a buffer for texts.
         maps: steps that need a table.
+        marking: steps that mark codes, and the dictionaries of those.
         counts: steps that count events, and the column of the attribute that they count by.
         of_copy, of_codes: (step, field, byte): addresses in the copied records, and of the items' own codes.
     """
@@ -108,6 +109,7 @@ class StepTable:
         self.weighted: set[str] = set()
         self.combos: list[int] = []
         self.maps: list[int] = []
+        self.marking: list[tuple[int, int]] = []
         self.of_copy: list[tuple[int, int, int]] = []
         self.of_codes: list[tuple[int, int, int]] = []
         self._types = {column.name: column.type for column in division.plan.columns}
@@ -190,6 +192,8 @@ class StepTable:
             self._rows[step][T_SECOND_DICTIONARY] = store.numbers[coded.item[1]]
             self._operand(step, coded.item[1], T_SECOND, T_SECOND_STRIDE, T_SECOND_POOL)
         self.maps.append(step)
+        if coded.name == "overlap":
+            self.marking.append((step, fields[T_DICTIONARY]))
         if coded.column:
             self.numbers.add(coded.column, step)
         else:

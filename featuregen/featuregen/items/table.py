@@ -19,7 +19,8 @@ T_SECOND, T_SECOND_STRIDE, T_SECOND_POOL, T_SECOND_DICTIONARY = 38, 39, 40, 41
 T_BYTES, T_ELEMENT_VALID = 42, 43
 T_STAMPS, T_NOW, T_ACTIONS, T_ACTION_COUNT = 44, 45, 46, 47  # of events; -1: no action is asked for
 T_MAX_EVENTS, T_MAX_AGE, T_WINDOWS, T_WINDOW_COUNT, T_EVENT_CODES = 48, 49, 50, 51, 52
-STEP_WIDTH = 53
+T_MARKS = 53  # uint8 for each code of the dictionary, all 0 between two steps
+STEP_WIDTH = 54
 
 (
     ENCODE,
