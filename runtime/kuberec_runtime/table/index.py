@@ -3,9 +3,12 @@
 256 partitions by hash, each an array of buckets that grows by half on its own when two thirds full. Their first sizes
 are spread over one growth cycle, so a table that doubles pays in hundreds of sub-millisecond steps, not in one long
 pause, and its memory stays near the average load. A key goes to its first bucket, else to its second, else to the next
-one with room after the second. Keys are never removed one by one, so a bucket with a free slot ends a search.
+one with room after the second.
 
-A slot holds `~key`: always negative for a valid key (keys are >= 0), so fresh zero pages are an empty index.
+A slot holds `~key`: always negative for a valid key (keys are >= 0), so fresh zero pages are an empty index. A bucket
+whose last slot is 0 was never full, and ends a search. Removing a key from one that was leaves `ERASED`, which ends
+nothing and may be taken by another key. Keys and erased slots together stay within the limit, so a search always ends:
+a partition that reaches it is rebuilt, in place if erased slots fill it, else larger.
 """
 
 from typing import Any
@@ -25,7 +28,9 @@ SLOTS = 5
 LOAD = 2 / 3
 GROWTH = 1.5
 AHEAD = 32
+ERASED = 1
 _FIRST = 64  # buckets of the smallest partition: one page
+_WORTH_CLEANING = 0.8  # of the limit: with more keys than that, a rebuild in place would soon be followed by another
 
 
 @nb.njit(inline="always")
@@ -59,7 +64,7 @@ def _slot(table: Any, p: np.int64, stored: np.int64) -> Any:
 @nb.njit(inline="always")
 def _free(table: Any, p: np.int64) -> int:
     for j in range(5):
-        if table[p + j] == 0:
+        if table[p + j] >= 0:
             return j
     return -1
 
@@ -85,7 +90,8 @@ def _search(table: Any, numbers: Any, base: np.int64, n: np.int64, h: np.uint64,
 
 
 @nb.njit(inline="always")
-def _place(table: Any, numbers: Any, base: np.int64, n: np.int64, h: np.uint64, key: np.int64, row: np.int64) -> None:
+def _place(table: Any, numbers: Any, base: np.int64, n: np.int64, h: np.uint64, key: np.int64, row: np.int64) -> Any:
+    """Puts an absent key into a free slot; returns what the slot held: 0 or ERASED."""
     p = (base + _first(h, n)) * 8
     j = _free(table, p)
     if j < 0:
@@ -96,8 +102,31 @@ def _place(table: Any, numbers: Any, base: np.int64, n: np.int64, h: np.uint64, 
             if j >= 0:
                 break
             b = b + 1 if b + 1 < n else 0
+    held = table[p + j]
     table[p + j] = ~key
     numbers[p * 2 + 10 + j] = np.int32(row)
+    return held
+
+
+@nb.njit(inline="always")
+def _locate(table: Any, base: np.int64, n: np.int64, h: np.uint64, key: np.int64) -> np.int64:
+    """Word of the slot that holds `key`, or -1."""
+    stored = ~key
+    p = (base + _first(h, n)) * 8
+    j = _slot(table, p, stored)
+    if j >= 0:
+        return np.int64(p + j)
+    if table[p + 4] == 0:
+        return np.int64(-1)
+    b = _second(h, n)
+    while True:
+        p = (base + b) * 8
+        j = _slot(table, p, stored)
+        if j >= 0:
+            return np.int64(p + j)
+        if table[p + 4] == 0:
+            return np.int64(-1)
+        b = b + 1 if b + 1 < n else 0
 
 
 @kernel
@@ -137,13 +166,30 @@ def find_rows(table: Any, numbers: Any, base: I64, size: I64, keys: I64, out: I6
 
 @kernel
 def insert_rows(
-    table: Any, numbers: Any, base: I64, size: I64, count: I64, limit: I64, keys: I64, out: I64,
-    start: int, next_row: int, key_of_row: I64,
+    table: Any, numbers: Any, base: I64, size: I64, count: I64, erased: I64, limit: I64, keys: I64, out: I64,
+    start: int, ends: I64, key_of_row: I64, fresh: I64, made: int,
 ) -> tuple[int, int]:  # fmt: skip
     """Gives a row to each key whose `out` is negative, from position `start` on; a key given twice gets one row.
 
+    Args:
+        table: as of `find_rows`, and so are the next three.
+        numbers: as there.
+        base: as there.
+        size: as there.
+        count: int64, shape (256,), keys by partition.
+        erased: int64, shape (256,), erased slots by partition.
+        limit: int64, shape (256,), the largest sum of both.
+        keys: int64, shape (n,).
+        out: int64, shape (>= n,), row numbers.
+        start: position to begin at.
+        ends: int64, shape (2,): the number of the next new row, and of the row that was freed last (-1: none). Freed
+            rows are used first.
+        key_of_row: int64; the key of a row, or `-2 - (the row freed before)` of a free one.
+        fresh: int64; numbers of the rows made, appended from `made` on.
+        made: how many are in it.
+
     Returns:
-        (position, next row): position is keys.size when done, else the key whose partition must grow first.
+        (position, made): position is keys.size when done, else the key whose partition must be rebuilt first.
     """
     for i in range(start, keys.size):
         if out[i] >= 0:
@@ -153,29 +199,76 @@ def insert_rows(
         part = _partition(h)
         row = _search(table, numbers, base[part], size[part], h, key)
         if row < 0:
-            if count[part] >= limit[part]:
-                return i, next_row
-            row = next_row
-            next_row += 1
-            _place(table, numbers, base[part], size[part], h, key, row)
+            if count[part] + erased[part] >= limit[part]:
+                return i, made
+            row = ends[1]
+            if row >= 0:
+                ends[1] = -2 - key_of_row[row]
+            else:
+                row = ends[0]
+                ends[0] += 1
+            held = _place(table, numbers, base[part], size[part], h, key, row)
             count[part] += 1
+            erased[part] -= held
             key_of_row[row] = key
+            fresh[made] = row
+            made += 1
         out[i] = row
-    return keys.size, next_row
+    return keys.size, made
 
 
 @kernel
-def move_partition(table: Any, numbers: Any, base: int, size: int, new_base: int, new_size: int) -> None:
+def erase_rows(
+    table: Any, numbers: Any, base: I64, size: I64, count: I64, erased: I64, keys: I64, ends: I64, key_of_row: I64,
+    dirty: Any,
+) -> int:  # fmt: skip
+    """Takes keys out of the index, frees their rows and clears their marks; returns how many there were.
+
+    Arguments as of `insert_rows`; `dirty` is uint8, one byte per row. Absent keys are passed over.
+    """
+    n = keys.size
+    gone = 0
+    for i in range(min(AHEAD, n)):
+        h = mix64(np.uint64(keys[i]))
+        part = _partition(h)
+        prefetch(table, (base[part] + _first(h, size[part])) * 8)
+    for i in range(n):
+        if i + AHEAD < n:
+            h = mix64(np.uint64(keys[i + AHEAD]))
+            part = _partition(h)
+            prefetch(table, (base[part] + _first(h, size[part])) * 8)
+        key = keys[i]
+        h = mix64(np.uint64(key))
+        part = _partition(h)
+        at = _locate(table, base[part], size[part], h, key)
+        if at < 0:
+            continue
+        p = at & ~np.int64(7)
+        row = np.int64(numbers[p * 2 + 10 + (at & 7)])
+        held = np.int64(table[p + 4] != 0)
+        table[at] = held * ERASED
+        erased[part] += held
+        count[part] -= 1
+        key_of_row[row] = -2 - ends[1]
+        ends[1] = row
+        dirty[row] = 0
+        gone += 1
+    return gone
+
+
+@kernel
+def move_partition(
+    source: Any, source_numbers: Any, base: int, size: int, table: Any, numbers: Any, new_base: int, new_size: int
+) -> None:
     """Copies every key of a partition into zeroed buckets at `new_base`."""
     for b in range(size):
         p = (base + b) * 8
         for j in range(5):
-            stored = table[p + j]
-            if stored != 0:
+            stored = source[p + j]
+            if stored < 0:
                 key = ~stored
-                _place(
-                    table, numbers, new_base, new_size, mix64(np.uint64(key)), key, np.int64(numbers[p * 2 + 10 + j])
-                )
+                row = np.int64(source_numbers[p * 2 + 10 + j])
+                _place(table, numbers, new_base, new_size, mix64(np.uint64(key)), key, row)
 
 
 def _first_sizes() -> I64:
@@ -195,6 +288,7 @@ class Index:
         self.size = _first_sizes()
         self.base = np.zeros(PARTITIONS, np.int64)
         self.count = np.zeros(PARTITIONS, np.int64)
+        self.erased = np.zeros(PARTITIONS, np.int64)
         self._end = 0
         for part in range(PARTITIONS):
             self.base[part] = self._take(int(self.size[part]))
@@ -214,15 +308,27 @@ class Index:
         return start
 
     def grow(self, key: int) -> None:
-        """Grows the partition of `key` by half; a failure leaves the index as it was."""
+        """Makes room in the partition of `key`: by half, or in place; a failure leaves the index as it was."""
         part = int(_partition_of(key))
         old_base, old_size = int(self.base[part]), int(self.size[part])
+        if self.erased[part] and self.count[part] < _WORTH_CLEANING * self.limit[part]:
+            self._clean(part, old_base, old_size)
+            return
         new_size = int(old_size * GROWTH) + 1
         new_base = self._take(new_size)
-        move_partition(self.table, self.numbers, old_base, old_size, new_base, new_size)
+        move_partition(self.table, self.numbers, old_base, old_size, self.table, self.numbers, new_base, new_size)
         self.base[part], self.size[part] = new_base, new_size
+        self.erased[part] = 0
         self.limit[part] = int(new_size * SLOTS * LOAD)
         self._arena.release(old_base * 64, old_size * 64)
+
+    def _clean(self, part: int, base: int, size: int) -> None:
+        """Puts the keys of a partition back without the erased slots between them."""
+        here = self.table[base * 8 : (base + size) * 8]
+        copy = here.copy()
+        here[:] = 0
+        move_partition(copy, copy.view(np.int32), 0, size, self.table, self.numbers, base, size)
+        self.erased[part] = 0
 
     @property
     def memory_bytes(self) -> int:

@@ -33,13 +33,13 @@ def _lanes(x: np.uint64) -> np.int64:
 
 @kernel
 def fill_rows(
-    rows: F32, first: int, keys: I64, width: int, pitch: int, kind: int, scale: float, seed: np.uint64
+    rows: F32, places: I64, keys: I64, width: int, pitch: int, kind: int, scale: float, seed: np.uint64
 ) -> None:
-    """Writes first weights, and zeros behind them, into rows [first, first + keys.size).
+    """Writes first weights, and zeros behind them, into the rows `places`.
 
     Args:
         rows: the arena, flat; row r starts at `r * pitch`.
-        first: number of the first row.
+        places: int64, shape (n,), row numbers.
         keys: int64, shape (n,), the rows' keys.
         width: weights of a row.
         pitch: floats of a row.
@@ -50,7 +50,7 @@ def fill_rows(
     golden = np.uint64(GOLDEN)
     start = mix64(np.uint64(seed))
     for i in range(keys.size):
-        at = (first + i) * pitch
+        at = places[i] * pitch
         base = mix64(np.uint64(keys[i]) ^ start)
         for j in range(pitch):
             rows[at + j] = np.float32(0.0)
@@ -69,7 +69,7 @@ def initial_rows(keys: I64, width: int, initializer: Initializer, seed: int) -> 
     """First weights of `keys` without a table: float32, shape (n, width). For tests and for servers' missing rows."""
     out = np.empty((keys.size, width), np.float32)
     fill_rows(
-        out.reshape(-1), 0, np.ascontiguousarray(keys, np.int64), width, width,
+        out.reshape(-1), np.arange(keys.size), np.ascontiguousarray(keys, np.int64), width, width,
         KIND_CODE[initializer.kind], float(initializer.stddev), np.uint64(seed & 0xFFFFFFFFFFFFFFFF),
     )  # fmt: skip
     return out

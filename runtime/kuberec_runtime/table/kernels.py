@@ -179,6 +179,16 @@ def scan_dirty(dirty: Any, words: Any, n: int, bit: np.uint8, out: Any) -> int:
 
 
 @kernel
+def scan_live(keys: Any, n: int, out: Any) -> int:
+    """Writes the numbers of rows that have a key (>= 0) into out, ascending; returns how many. Room as `scan_dirty`."""
+    found = 0
+    for i in range(n):
+        out[found] = i
+        found += int(keys[i] >= 0)
+    return found
+
+
+@kernel
 def count_dirty(dirty: Any, words: Any, n: int, bit: np.uint8) -> int:
     """Number of rows with `bit` set among the first n."""
     mask = np.int64(0)

@@ -1,9 +1,11 @@
 """All rows of one width on a shard: pull creates what is missing, push applies the optimizer, a cut takes the changed.
 
 Invariants:
-- A row never moves and never changes its number; the index maps a key to it for the life of the table.
+- A row never moves; its number belongs to its key until the key is removed, and then to another key.
 - Creating a row does not make it dirty: its first value is a pure function of (seed, key), so whoever lacks it can make
   it again. Only a push marks a row, for both consumers at once; each consumer's cut clears its own mark only.
+- Removing a key is remembered for both consumers. At a consumer's take a removed key that has no row is a *tombstone*;
+  one that came back is a row, pushed or not, since the consumer still has its former values.
 - `take_dirty` clears marks after the copies exist: an error before that loses nothing.
 - Every public method is atomic against the others (one lock), and a refused call changes nothing, except that missing
   rows of a push or pull may already have been created.
@@ -11,7 +13,8 @@ Invariants:
 
 import threading
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -21,7 +24,8 @@ from kuberec_api.model import Initializer, SparseOptimizer
 from kuberec_runtime.table.arena import Arena, physical_memory
 from kuberec_runtime.table.buckets import I64
 from kuberec_runtime.table.errors import TableError, TableFull
-from kuberec_runtime.table.index import Index, find_rows, insert_rows
+from kuberec_runtime.table.eviction import Verdict, judge_rows
+from kuberec_runtime.table.index import Index, erase_rows, find_rows, insert_rows
 from kuberec_runtime.table.initial import F32, KIND_CODE, fill_rows
 from kuberec_runtime.table.kernels import (
     CHECKPOINT_BIT,
@@ -30,6 +34,7 @@ from kuberec_runtime.table.kernels import (
     count_dirty,
     gather,
     scan_dirty,
+    scan_live,
     scatter,
     set_bit,
 )
@@ -47,12 +52,21 @@ class Rows:
     """Rows copied out of a table.
 
     Attributes:
-        keys: int64, shape (n,), in order of creation.
+        keys: int64, shape (n,), in order of row numbers.
         raw: float32, shape (n, stride): `[weights | optimizer state | frequency | last seen]`; the last two are uint32.
+        removed: int64, shape (m,), ascending, none of them in `keys`: tombstones, removed since the consumer's last
+            take. The checkpoint also gets those that the publication has yet to take, so that a restored shard can
+            publish them.
     """
 
     keys: I64
     raw: F32
+    removed: I64 = field(default_factory=lambda: np.zeros(0, np.int64))
+
+    @property
+    def touched(self) -> I64:
+        """All keys that this copy says something about: what `redirty` needs if it could not be written."""
+        return np.concatenate([self.keys, self.removed]) if self.removed.size else self.keys
 
 
 class Table:
@@ -64,6 +78,7 @@ class Table:
         initializer: first weights of a row.
         seed: the model's; with the key it decides a row's first weights.
         scalar: True for scalar kernels, False for vector kernels, None to follow `KUBEREC_SCALAR_KERNELS`.
+        published: whether anybody takes for the publication; if not, nothing is remembered for it but marks.
     """
 
     def __init__(
@@ -74,11 +89,13 @@ class Table:
         seed: int,
         *,
         scalar: bool | None = None,
+        published: bool = True,
     ) -> None:
         self.layout = RowLayout.of(width, optimizer.kind)
         self._optimizer, self._initializer = optimizer, initializer
         self._seed = np.uint64(seed & 0xFFFFFFFFFFFFFFFF)
         self._lock = threading.Lock()
+        self._remembering: tuple[Consumer, ...] = ("checkpoint", "publication") if published else ("checkpoint",)
         self._open()
         self._mode = row_mode(scalar)
         self._step, self._constants = row_step(optimizer)
@@ -98,8 +115,13 @@ class Table:
         self._dirty = Arena(self._most + 8).bytes
         self._words: I64 = self._dirty[: self._dirty.size // 8 * 8].view(np.int64)
         self._most = min(self._most, self._keys.size - 1, self._words.size * 8)
-        self._count = 0
+        # How many row numbers were ever used, and the one that was freed last (-1: none); see `insert_rows`.
+        self._ends: I64 = np.array([0, -1], np.int64)
+        self._free = 0
+        self._gone: dict[Consumer, list[I64]] = {consumer: [] for consumer in self._remembering}
+        self._clock = 0
         self._scratch: I64 = np.empty(0, np.int64)
+        self._fresh: I64 = np.empty(0, np.int64)
         self._reach = 0
         # Kept, because touching fresh pages would cost as much as the scan; committed only as far as takes reach.
         self._numbers: I64 = Arena((self._most + 1) * 8).bytes.view(np.int64)
@@ -114,10 +136,18 @@ class Table:
         self.restore(rows.keys, rows.raw)
         self.redirty("checkpoint", keys)
         self._index.grow(7)
+        self.sweep(0, 1, Verdict())
+        self.remove(keys)
+        self.take_dirty("checkpoint", full=True)
         self._open()
 
     def __len__(self) -> int:
-        return self._count
+        return self._used - self._free
+
+    @property
+    def _used(self) -> int:
+        """Row numbers that were ever given; those beyond hold zeros."""
+        return int(self._ends[0])
 
     @property
     def width(self) -> int:
@@ -125,10 +155,16 @@ class Table:
         return self.layout.width
 
     @property
+    def row_bytes(self) -> int:
+        """Bytes of a row, its key and its marks."""
+        return self.layout.pitch * 4 + 8 + 1
+
+    @property
     def memory_bytes(self) -> int:
         """Bytes of rows, keys, marks, the largest take's row numbers and the index; address space beyond is free."""
-        per_row = self.layout.pitch * 4 + 8 + 1
-        return -(-self._count * per_row // 4096) * 4096 + self._reach * 8 + self._index.memory_bytes
+        rows = -(-self._used * self.row_bytes // 4096) * 4096 + self._reach * 8
+        gone = sum(keys.nbytes for parts in self._gone.values() for keys in parts)
+        return rows + self._index.memory_bytes + gone
 
     def pull(self, keys: I64, *, out: F32 | None = None) -> F32:
         """Weights of `keys`; missing rows are created.
@@ -177,6 +213,7 @@ class Table:
         stamp = np.uint32((int(time.time()) if now is None else now) & 0xFFFFFFFF)
         with self._lock:
             index = self._rows_of(keys)
+            self._clock = max(self._clock, int(stamp))
             self._step(
                 self._mode, self._rows, self._bits, self._dirty, index, flat, n, layout.pitch, layout.width,
                 layout.frequency, stamp, *self._constants,
@@ -187,36 +224,100 @@ class Table:
         bit = np.uint8(CONSUMERS[consumer])
         layout = self.layout
         with self._lock:
-            count = self._count
-            if full:
-                raw = self._rows[: count * layout.pitch].reshape(count, layout.pitch)[:, : layout.stride].copy()
-                rows = Rows(self._keys[:count].copy(), raw)
-                self._dirty[:count] &= ~bit
-                return rows
-            n = int(scan_dirty(self._dirty, self._words, count, bit, self._numbers))
-            index = self._numbers[:n]
-            self._reach = max(self._reach, n)
-            raw = np.empty((n, layout.stride), np.float32)
-            gather(self._mode, self._rows, index, n, layout.pitch, layout.stride, raw.reshape(-1))
-            rows = Rows(self._keys[index], raw)
-            clear_bit(self._dirty, index, n, bit)
-            return rows
+            used = self._used
+            removed = self._removed(consumer, bit)
+            if full and not self._free:
+                raw = self._rows[: used * layout.pitch].reshape(used, layout.pitch)[:, : layout.stride].copy()
+                rows = Rows(self._keys[:used].copy(), raw)
+                self._dirty[:used] &= ~bit
+            else:
+                if full:
+                    n = int(scan_live(self._keys, used, self._numbers))
+                else:
+                    n = int(scan_dirty(self._dirty, self._words, used, bit, self._numbers))
+                index = self._numbers[:n]
+                self._reach = max(self._reach, n)
+                raw = np.empty((n, layout.stride), np.float32)
+                gather(self._mode, self._rows, index, n, layout.pitch, layout.stride, raw.reshape(-1))
+                rows = Rows(self._keys[index], raw)
+                clear_bit(self._dirty, index, n, bit)
+            if consumer in self._gone:
+                self._gone[consumer] = []
+        return Rows(rows.keys, rows.raw, np.unique(removed)) if removed.size else rows
+
+    def _removed(self, consumer: Consumer, bit: np.uint8) -> I64:
+        """Removed keys without a row, some of them twice; those that came back are marked."""
+        parts = list(self._gone.get(consumer, ()))
+        mine = sum(keys.size for keys in parts)
+        if consumer == "checkpoint":
+            parts += self._gone.get("publication", [])
+        if not parts:
+            return np.zeros(0, np.int64)
+        keys = np.concatenate(parts)
+        self._find(keys)
+        set_bit(self._dirty, self._scratch, mine, bit)
+        return keys[self._scratch[: keys.size] < 0]
 
     def dirty(self, consumer: Consumer) -> int:
-        """Number of rows that the consumer's next take would copy."""
+        """Number of rows with the consumer's mark."""
         with self._lock:
-            return int(count_dirty(self._dirty, self._words, self._count, np.uint8(CONSUMERS[consumer])))
+            return int(count_dirty(self._dirty, self._words, self._used, np.uint8(CONSUMERS[consumer])))
 
     def redirty(self, consumer: Consumer, keys: I64) -> None:
-        """Marks rows again that were taken but not written; keys without a row are passed over."""
+        """Marks rows again that were taken but not written; keys that have no row count as removed."""
         with self._lock:
-            self._find(keys)
+            absent = self._find(keys)
             set_bit(self._dirty, self._scratch, keys.size, np.uint8(CONSUMERS[consumer]))
+            if absent and consumer in self._gone:
+                self._gone[consumer].append(keys[self._scratch[: keys.size] < 0])
 
     def mark_all_dirty(self, consumer: Consumer) -> None:
         """Marks every row: the consumer's next take copies the whole table."""
         with self._lock:
-            self._dirty[: self._count] |= np.uint8(CONSUMERS[consumer])
+            live = self._keys[: self._used] >= 0
+            self._dirty[: self._used] |= live.view(np.uint8) * np.uint8(CONSUMERS[consumer])
+
+    def remove(self, keys: I64, consumers: Sequence[Consumer] = ("checkpoint", "publication")) -> int:
+        """Removes the rows of `keys`, and remembers all of them for `consumers`; returns how many rows there were.
+
+        A key that comes back starts from its first value.
+        """
+        with self._lock:
+            return self._remove(keys, consumers)
+
+    def sweep(self, start: int, most: int, verdict: Verdict) -> tuple[int, int]:
+        """Looks at `most` row numbers from `start` on and removes the rows that a verdict dooms.
+
+        Returns:
+            (the row number to go on from, or 0 after the last; rows removed).
+        """
+        layout = self.layout
+        with self._lock:
+            stop = min(start + most, self._used)
+            doomed = np.empty(max(stop - start, 0), np.int64)
+            n = int(
+                judge_rows(
+                    self._bits, self._keys, start, stop, layout.pitch, layout.frequency, self._clock, verdict.idle_s,
+                    verdict.half_life_s, verdict.least, verdict.quota, verdict.counts, doomed,
+                )
+            )  # fmt: skip
+            if n:
+                self._remove(doomed[:n].copy(), self._remembering)
+            return (stop if stop < self._used else 0), n
+
+    def _remove(self, keys: I64, consumers: Sequence[Consumer]) -> int:
+        index = self._index
+        gone = int(
+            erase_rows(
+                index.table, index.numbers, index.base, index.size, index.count, index.erased, keys, self._ends,
+                self._keys, self._dirty,
+            )
+        )  # fmt: skip
+        self._free += gone
+        for consumer in consumers:
+            if consumer in self._gone:
+                self._gone[consumer].append(keys)
+        return gone
 
     def restore(self, keys: I64, raw: F32) -> None:
         """Sets rows as they were taken; existing ones are overwritten, marks stay as they are.
@@ -238,6 +339,9 @@ class Table:
         with self._lock:
             index = self._rows_of(keys, fill=False)
             scatter(self._mode, self._rows, index, flat, n, self.layout.pitch, stride)
+            if n:
+                seen = np.ascontiguousarray(raw[:, self.layout.last_seen]).view(np.uint32)
+                self._clock = max(self._clock, int(seen.max()))
 
     def _find(self, keys: I64) -> int:
         """Fills the scratch with row numbers; returns how many are absent."""
@@ -256,28 +360,29 @@ class Table:
         absent = self._find(keys)
         if absent == 0:
             return self._scratch
-        if self._count + absent > self._most:
+        if self._used - self._free + absent > self._most:
             raise TableFull(
-                f"a table of width {self.layout.width} holds {self._count} rows and has room for {self._most}; "
+                f"a table of width {self.layout.width} holds {len(self)} rows and has room for {self._most}; "
                 f"{absent} more do not fit: add parameter servers"
             )
-        first = self._count
-        index, at, count = self._index, 0, first
+        if self._fresh.size < absent:
+            self._fresh = np.empty(max(absent, 2 * self._fresh.size), np.int64)
+        index, at, made, used = self._index, 0, 0, self._used
         try:
             while True:
-                at, count = insert_rows(
-                    index.table, index.numbers, index.base, index.size, index.count, index.limit,
-                    keys, self._scratch, at, count, self._keys,
+                at, made = insert_rows(
+                    index.table, index.numbers, index.base, index.size, index.count, index.erased, index.limit,
+                    keys, self._scratch, at, self._ends, self._keys, self._fresh, made,
                 )  # fmt: skip
                 if at == keys.size:
                     break
                 index.grow(int(keys[at]))
         finally:
             # Whatever happened, the rows that got a number also get their values.
-            layout, kind = self.layout, KIND_CODE[self._initializer.kind]
+            self._free -= made - (self._used - used)
+            layout, kind, fresh = self.layout, KIND_CODE[self._initializer.kind], self._fresh[:made]
             fill_rows(
-                self._rows, first, self._keys[first:count], layout.width, layout.pitch, kind if fill else 0,
+                self._rows, fresh, self._keys[fresh], layout.width, layout.pitch, kind if fill else 0,
                 float(self._initializer.stddev), self._seed,
             )  # fmt: skip
-            self._count = count
         return self._scratch

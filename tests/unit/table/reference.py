@@ -66,7 +66,9 @@ class ReferenceTable:
             SparseOptimizerKind.SGD: 0,
         }[optimizer.kind]
         self.rows: dict[int, np.ndarray] = {}
+        self.clock = 0
         self.dirty: dict[str, set[int]] = {"checkpoint": set(), "publication": set()}
+        self.gone: dict[str, set[int]] = {"checkpoint": set(), "publication": set()}
 
     def row(self, key: int) -> np.ndarray:
         if key not in self.rows:
@@ -79,6 +81,7 @@ class ReferenceTable:
         return np.array([self.row(key)[: self.width] for key in keys], np.float32).reshape(len(keys), self.width)
 
     def push(self, keys: list[int], grads: np.ndarray, now: int) -> None:
+        self.clock = max(self.clock, now)
         rate, epsilon = F(self.optimizer.learning_rate), F(self.optimizer.epsilon)
         w = self.width
         for key, grad in zip(keys, grads, strict=True):
@@ -101,8 +104,29 @@ class ReferenceTable:
             for marks in self.dirty.values():
                 marks.add(key)
 
-    def take(self, consumer: str, full: bool) -> dict[int, np.ndarray]:
-        keys = set(self.rows) if full else self.dirty[consumer]
+    def take(self, consumer: str, full: bool) -> tuple[dict[int, np.ndarray], set[int]]:
+        gone = self.gone[consumer]
+        keys = set(self.rows) if full else self.dirty[consumer] | (gone & set(self.rows))
         taken = {key: self.rows[key].copy() for key in keys}
-        self.dirty[consumer] = set()
-        return taken
+        removed = (gone | self.gone["publication"] if consumer == "checkpoint" else gone) - set(self.rows)
+        self.dirty[consumer], self.gone[consumer] = set(), set()
+        return taken, removed
+
+    def redirty(self, consumer: str, keys: list[int]) -> None:
+        self.dirty[consumer] |= set(keys) & set(self.rows)
+        self.gone[consumer] |= set(keys) - set(self.rows)
+
+    def remove(self, keys: list[int]) -> None:
+        for key in keys:
+            self.rows.pop(key, None)
+            for marks in self.dirty.values():
+                marks.discard(key)
+            for gone in self.gone.values():
+                gone.add(key)
+
+    def idle(self, seconds: int) -> list[int]:
+        """Keys whose last push is longer ago than that, after stamping those that were never pushed."""
+        for row in self.rows.values():
+            bits = row.view(np.uint32)
+            bits[-1] = bits[-1] or self.clock
+        return [key for key, row in self.rows.items() if self.clock - int(row.view(np.uint32)[-1]) > seconds]

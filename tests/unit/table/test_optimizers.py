@@ -66,7 +66,8 @@ def test_the_bias_of_a_row_is_corrected_by_its_own_steps() -> None:
     grad = gradients(1)[0, :1]
     table.push(np.array([7]), grad, now=1)
     np.testing.assert_allclose(table.pull(np.array([7])), -0.01 * np.sign(grad), rtol=1e-3)
-    steps = {int(key): row[3 * WIDTH] for key, row in zip(*vars(table.take_dirty("checkpoint")).values(), strict=True)}
+    rows = table.take_dirty("checkpoint")
+    steps = {int(key): row[3 * WIDTH] for key, row in zip(rows.keys, rows.raw, strict=True)}
     assert steps == {3: STEPS, 99: STEPS, 7: 1}
 
 

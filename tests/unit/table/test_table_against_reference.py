@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from kuberec_api.model import Initializer, InitializerKind, SparseOptimizer, SparseOptimizerKind
 from kuberec_runtime.table import Rows, Table
+from kuberec_runtime.table.eviction import Verdict
 from tests.unit.table.reference import ReferenceTable
 
 KEYS = st.lists(st.one_of(st.integers(0, 40), st.integers(0, 2**63 - 1)), max_size=30, unique=True)
@@ -17,6 +18,8 @@ STEP = st.one_of(
     st.tuples(st.just("take"), CONSUMER, st.booleans()),
     st.tuples(st.just("redirty"), CONSUMER, KEYS),
     st.tuples(st.just("mark all"), CONSUMER),
+    st.tuples(st.just("remove"), KEYS),
+    st.tuples(st.just("sweep"), st.integers(1, 2**31), st.integers(1, 50)),
     st.tuples(
         st.just("restore last"),
     ),
@@ -73,13 +76,25 @@ def test_a_table_and_a_dict_hold_the_same_bits(
                 oracle.push(keys, grads, now)
             case ("take", consumer, full):
                 last = table.take_dirty(consumer, full)
-                expected = oracle.take(consumer, full)
+                expected, removed = oracle.take(consumer, full)
                 assert set(last.keys.tolist()) == set(expected) and last.keys.size == len(expected)
+                assert last.removed.tolist() == sorted(removed)
                 for key, raw in zip(last.keys.tolist(), last.raw, strict=True):
                     assert np.array_equal(bits(raw), bits(expected[key]))
             case ("redirty", consumer, keys):
                 table.redirty(consumer, np.array(keys, np.int64))
-                oracle.dirty[consumer] |= set(keys) & set(oracle.rows)
+                oracle.redirty(consumer, keys)
+            case ("remove", keys):
+                assert table.remove(np.array(keys, np.int64)) == len(set(keys) & set(oracle.rows))
+                oracle.remove(keys)
+            case ("sweep", idle, slice_):
+                at, gone = table.sweep(0, slice_, Verdict(idle_s=idle))
+                while at:
+                    at, more = table.sweep(at, slice_, Verdict(idle_s=idle))
+                    gone += more
+                doomed = oracle.idle(idle)
+                oracle.remove(doomed)
+                assert gone == len(doomed)
             case ("mark all", consumer):
                 table.mark_all_dirty(consumer)
                 oracle.dirty[consumer] = set(oracle.rows)
@@ -87,6 +102,7 @@ def test_a_table_and_a_dict_hold_the_same_bits(
                 table.restore(last.keys, last.raw)
                 for key, raw in zip(last.keys.tolist(), last.raw, strict=True):
                     oracle.rows[key] = raw.copy()
+                    oracle.clock = max(oracle.clock, int(raw.view(np.uint32)[-1]))
         assert len(table) == len(oracle.rows)
         assert {c: table.dirty(c) for c in oracle.dirty} == {c: len(keys) for c, keys in oracle.dirty.items()}
     final = table.take_dirty("checkpoint", full=True)
