@@ -9,9 +9,9 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
 from typer.testing import CliRunner
 
 from kuberec_devcluster.services import Kafka, Redis
+from kuberec_runtime.cli.main import app
 from kuberec_runtime.publish.featurestore import FeatureStore
 from kuberec_runtime.synth import KafkaSink, SinkError, Size, Stream, make_world, run
-from kuberec_runtime.synth.cli import app
 from kuberec_runtime.synth.encode import JsonEncoder
 
 
@@ -95,7 +95,7 @@ def test_the_command_fills_topic_and_feature_store_and_writes_the_oracle(broker,
         "--namespace": "shop",
         "--oracle": str(oracle),
     }
-    result = CliRunner().invoke(app, [part for option in options.items() for part in option])
+    result = CliRunner().invoke(app, ["synth", *(part for option in options.items() for part in option)])
     assert result.exit_code == 0, result.output
     assert "go on with --start 20000" in result.output
     report = json.loads(oracle.read_text())
@@ -113,6 +113,6 @@ def test_the_command_fills_topic_and_feature_store_and_writes_the_oracle(broker,
 
 @pytest.mark.parametrize("options", [["--live"], ["--oracle", "x.json"]])
 def test_options_that_contradict_each_other_are_refused(options):
-    result = CliRunner().invoke(app, options)
+    result = CliRunner().invoke(app, ["synth", *options])
     assert result.exit_code == 2
     assert "needs" in result.output

@@ -3,22 +3,19 @@
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from pydantic import ValidationError
 
-from featuregen.compiler import compile_plan
-from featuregen.importer import DialectName, Imported, ImportFailedError, import_fg
-from featuregen.spec import FieldType, HashName
-from kuberec_api import RecModel
-from kuberec_api.layout import NetworkError, build_layout
+if TYPE_CHECKING:
+    from featuregen.importer import Imported
+    from featuregen.sources import FieldType
 
 
 def import_file(
     file: Annotated[Path, typer.Argument(help="fg.json")],
-    dialect: Annotated[DialectName, typer.Option(help="Whose defaults it was written for")],
-    hash_name: Annotated[HashName, typer.Option("--hash", help="The hash that its ids are made with")],
+    dialect: Annotated[Literal["pyfg", "rtp"], typer.Option(help="Whose defaults it was written for")],
+    hash_name: Annotated[Literal["farm64", "std64"], typer.Option("--hash", help="The hash of its ids")],
     pipeline: Annotated[Path | None, typer.Option(help="pipeline.config: embeddings, network, bucketizers")] = None,
     name: Annotated[str, typer.Option(help="Name of the RecModel")] = "imported",
     user_key: Annotated[str, typer.Option(help="Field that identifies a user")] = "user_id",
@@ -28,12 +25,15 @@ def import_file(
     files: Annotated[Path | None, typer.Option(help="Folder of vocabularies and tokenizers; that of fg.json")] = None,
 ) -> None:
     """Print an fg.json of EasyRec or TorchEasyRec as a RecModel; what has no exact counterpart is an error."""
+    from featuregen.importer import DialectName, ImportFailedError, import_fg
+    from featuregen.sources import HashName
+
     folder = files or file.parent
     try:
         imported = import_fg(
             file.read_text(),
-            dialect,
-            hash_name,
+            DialectName(dialect),
+            HashName(hash_name),
             pipeline_config=pipeline.read_text() if pipeline else None,
             user_key=user_key,
             item_key=item_key,
@@ -53,8 +53,14 @@ def import_file(
     print(imported.text(name), end="")
 
 
-def check_network(imported: Imported, name: str) -> None:
+def check_network(imported: "Imported", name: str) -> None:
     """Keeps the network only if features and network are one valid RecModel; says why not otherwise."""
+    from pydantic import ValidationError
+
+    from featuregen.compiler import compile_plan
+    from kuberec_api import RecModel
+    from kuberec_api.layout import NetworkError, build_layout
+
     if imported.model.network is None:
         return
     try:
@@ -67,7 +73,9 @@ def check_network(imported: Imported, name: str) -> None:
         imported.drop_network(" ".join(str(error).split()))
 
 
-def _field_types(given: Sequence[str]) -> dict[str, FieldType]:
+def _field_types(given: Sequence[str]) -> dict[str, "FieldType"]:
+    from featuregen.sources import FieldType
+
     found = {}
     for one in given:
         ref, _, kind = one.partition("=")

@@ -10,7 +10,7 @@ from kuberec_runtime.cli.checkpoints import app as checkpoints
 from kuberec_runtime.cli.importing import import_file
 from kuberec_runtime.cli.offsets import app as offsets
 from kuberec_runtime.cli.replay import replay_command
-from kuberec_runtime.synth.cli import synth
+from kuberec_runtime.cli.synth import synth
 
 app = typer.Typer(
     name="kuberec",

@@ -7,20 +7,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
-from kuberec_runtime.publish.errors import TierError
-from kuberec_runtime.publish.featurestore import FeatureStore
-from kuberec_runtime.synth.oracle import Oracle
-from kuberec_runtime.synth.run import Progress, run
-from kuberec_runtime.synth.sink import KafkaSink, SinkError, StoreSink
-from kuberec_runtime.synth.stream import DEFAULT_GAP_MS, DEFAULT_START_MS, Stream
-from kuberec_runtime.synth.world import Size, make_world
+if TYPE_CHECKING:
+    from kuberec_runtime.synth import Progress, Stream
 
-app = typer.Typer(add_completion=False)
 REPORT_SECONDS = 5.0
 
 
@@ -31,7 +25,6 @@ class Format(StrEnum):
     ARROW = "arrow"
 
 
-@app.command("synth")
 def synth(
     bootstrap: Annotated[str, typer.Option(help="Kafka brokers, host:port,...")] = "localhost:9092",
     topic: Annotated[str, typer.Option(help="Topic, created if missing")] = "feed-samples",
@@ -42,8 +35,10 @@ def synth(
     users: Annotated[int, typer.Option(min=1)] = 4000,
     items: Annotated[int, typer.Option(min=40)] = 2000,
     start: Annotated[int, typer.Option(min=0, help="Position to go on from: skips this many samples")] = 0,
-    start_time: Annotated[int, typer.Option(help="Event time of position 0, ms since the epoch")] = DEFAULT_START_MS,
-    gap: Annotated[float, typer.Option(min=0.001, help="Mean event time between samples, ms")] = DEFAULT_GAP_MS,
+    start_time: Annotated[
+        int, typer.Option(help="Event time of position 0, ms since the epoch")
+    ] = 1_767_225_600_000,  # 2026-01-01T00:00:00Z
+    gap: Annotated[float, typer.Option(min=0.001, help="Mean event time between samples, ms")] = 576.0,
     live: Annotated[bool, typer.Option("--live", help="Event time is wall-clock time; needs --rate")] = False,
     format: Annotated[Format, typer.Option(help="One JSON object per sample, or Arrow batches")] = Format.JSON,
     redis: Annotated[str | None, typer.Option(help="Feature store to fill, redis://host:port/db")] = None,
@@ -52,6 +47,10 @@ def synth(
     oracle: Annotated[Path | None, typer.Option(help="Write the best possible AUC here (bounded runs)")] = None,
 ) -> None:
     """Write synthetic impressions and clicks, whose best possible AUC is known, to Kafka."""
+    from kuberec_runtime.publish.errors import TierError
+    from kuberec_runtime.publish.featurestore import FeatureStore
+    from kuberec_runtime.synth import KafkaSink, Oracle, SinkError, Size, StoreSink, Stream, make_world, run
+
     if live and rate <= 0:
         raise typer.BadParameter("--live needs --rate: event time passes as fast as wall time")
     if oracle is not None and samples == 0:
@@ -105,17 +104,13 @@ def _signals() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def _every(seconds: float, console: Console, stream: Stream) -> Callable[[Progress], None]:
+def _every(seconds: float, console: Console, stream: "Stream") -> Callable[["Progress"], None]:
     last = time.monotonic()
 
-    def report(progress: Progress) -> None:
+    def report(progress: "Progress") -> None:
         nonlocal last
         if time.monotonic() - last >= seconds:
             last = time.monotonic()
             console.print(f"{progress.samples:,} samples, {progress.per_second:,.0f}/s, position {stream.position:,}")
 
     return report
-
-
-if __name__ == "__main__":
-    app()
