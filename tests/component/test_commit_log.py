@@ -140,9 +140,9 @@ def test_a_missing_bucket_is_named(s3):
 
 
 def test_a_dead_endpoint_is_reported_within_its_retries(monkeypatch):
-    from kuberec_runtime.checkpoint import store
+    from kuberec_runtime import objects
 
-    monkeypatch.setattr(store, "RETRY", {**store.RETRY, "max_retries": 2})
+    monkeypatch.setattr(objects, "RETRY", {**objects.RETRY, "max_retries": 2})
     environment = {"AWS_ENDPOINT": "http://127.0.0.1:1", "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
     with pytest.raises(StoreError, match=r"s3://b/x/.*\n  check that the endpoint is reachable"):
         CommitLog(open_store("s3://b/x", environment), 1).start()

@@ -5,7 +5,7 @@ S3, GCS, Azure, local directories and memory all have. Everything else is a plai
 
 Facts that shaped this file: `obstore` never fsyncs a local directory, so local writes go through `_LocalWriter` (write,
 fsync, link, fsync of the folder: an object is whole and durable or absent); it is not fork-safe, so a store refuses to
-work in a forked child; its default of 10 retries hides a dead endpoint for 3 minutes, so retries are capped.
+work in a forked child.
 """
 
 import builtins
@@ -15,31 +15,25 @@ import secrets
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError, NotFoundError, PermissionDeniedError, UnauthenticatedError
-from obstore.store import LocalStore, MemoryStore, from_url
+from obstore.store import LocalStore, MemoryStore
 
 from kuberec_runtime.checkpoint.errors import ObjectExists, ObjectMissing, StoreError
 from kuberec_runtime.crashpoints import crash_here
+from kuberec_runtime.objects import REMOTE_SCHEMES, open_remote
 
 if TYPE_CHECKING:
-    from obstore.store import ObjectStore, RetryConfig
+    from obstore.store import ObjectStore
 
 Buffer = bytes | bytearray | memoryview
 
-RETRY: "Final[RetryConfig]" = {
-    "max_retries": 5,
-    "retry_timeout": timedelta(seconds=30),
-    "backoff": {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=3), "base": 2},
-}
 CHUNK_BYTES = 8 << 20
 ABANDONED_SECONDS = 3600.0
-_REMOTE_SCHEMES = {"s3": "AWS_", "s3a": "AWS_", "gs": "GOOGLE_", "az": "AZURE_", "abfs": "AZURE_", "abfss": "AZURE_"}
 _MEMORY: dict[str, MemoryStore] = {}
 
 
@@ -269,48 +263,9 @@ def open_store(uri: str, env: Mapping[str, str] | None = None) -> Store:
             return Store(uri, LocalStore(root), _LocalWriter(root))
         except OSError as error:
             raise StoreError(f"{uri}: cannot create the directory: {error}") from error
-    if parts.scheme not in _REMOTE_SCHEMES or not parts.netloc:
+    if parts.scheme not in REMOTE_SCHEMES or not parts.netloc:
         raise StoreError(f"{uri}: not a checkpoint URI: write s3://bucket/prefix, gs://, az:// or file:///path")
     try:
-        return Store(uri, _open_remote(uri, _REMOTE_SCHEMES[parts.scheme], env))
+        return Store(uri, open_remote(uri, env))
     except BaseError as error:
         raise StoreError(f"{uri}: the store's configuration is refused: {error}") from error
-
-
-def _open_remote(uri: str, family: str, env: Mapping[str, str]) -> "ObjectStore":
-    config: dict[str, Any] = {
-        name.lower(): value for name, value in env.items() if name.startswith(family) and _is_setting(name) and value
-    }
-    options: dict[str, Any] = {"timeout": "120s", "connect_timeout": "5s"}
-    endpoint = env.get("AWS_ENDPOINT") or env.get("AWS_ENDPOINT_URL") or ""
-    if family == "AWS_":
-        config.setdefault("aws_region", env.get("AWS_DEFAULT_REGION") or "us-east-1")
-        if endpoint:
-            config["aws_endpoint"] = endpoint
-            config["aws_virtual_hosted_style_request"] = False
-            options["allow_http"] = endpoint.startswith("http://")
-    return from_url(uri, config=config, client_options=options, retry_config=RETRY)  # type: ignore[call-overload]
-
-
-_SETTINGS = {
-    "AWS_ACCESS_KEY_ID",
-    "AWS_SECRET_ACCESS_KEY",
-    "AWS_SESSION_TOKEN",
-    "AWS_REGION",
-    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
-    "AWS_WEB_IDENTITY_TOKEN_FILE",
-    "AWS_ROLE_ARN",
-    "GOOGLE_SERVICE_ACCOUNT",
-    "GOOGLE_SERVICE_ACCOUNT_KEY",
-    "GOOGLE_APPLICATION_CREDENTIALS",
-    "AZURE_STORAGE_ACCOUNT_NAME",
-    "AZURE_STORAGE_ACCOUNT_KEY",
-    "AZURE_STORAGE_CLIENT_ID",
-    "AZURE_STORAGE_CLIENT_SECRET",
-    "AZURE_STORAGE_TENANT_ID",
-    "AZURE_STORAGE_SAS_KEY",
-}
-
-
-def _is_setting(name: str) -> bool:
-    return name in _SETTINGS
