@@ -5,8 +5,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
-from featuregen.spec import FeatureSpec, Name, SpecModel
-from kuberec_api.meta import API_VERSION, Condition, ObjectMeta, StatusModel
+from featuregen.spec import Duration, FeatureSpec, Name, SpecModel
+from kuberec_api.meta import API_VERSION, Condition, ObjectMeta, Quantity, StatusModel
 
 OptimizerFloat = Annotated[float, Field(gt=0)]
 
@@ -87,12 +87,35 @@ class Initializer(SpecModel):
     stddev: Annotated[float, Field(ge=0)] = 0.01
 
 
+class Eviction(SpecModel):
+    """Which rows are given up. Time is event time, as learnt; docs/training.md says more."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    idle: Duration | None = None
+    """Rows that were not pushed for longer than this go."""
+    max_rows: Annotated[int, Field(ge=1000)] | None = None
+    """Rows that all parameter servers may hold together; those that are worth least go."""
+    max_bytes: Quantity | None = None
+    """Bytes of rows, keys and index that all parameter servers may hold together, such as 64Gi."""
+    half_life: Duration = "24h"
+    """A row is worth the number of its pushes, halved for each such time since the last one."""
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Self:
+        """Refuses an eviction that evicts nothing."""
+        if self.idle is None and self.max_rows is None and self.max_bytes is None:
+            raise ValueError("eviction needs idle, maxRows or maxBytes")
+        return self
+
+
 class EmbeddingDefaults(SpecModel):
     """What every embedding table has unless its own entry says otherwise."""
 
     dim: Annotated[int, Field(ge=1, le=512)] = 16
     optimizer: SparseOptimizer = SparseOptimizer()
     initializer: Initializer = Initializer()
+    eviction: Eviction | None = None
 
 
 class EmbeddingTable(SpecModel):

@@ -53,6 +53,10 @@ RULES: dict[str, tuple[Rule, ...]] = {
         Rule("self.kind == 'Adam' || !(has(self.beta1) || has(self.beta2))", "optimizer: only Adam has beta1, beta2"),
         Rule("self.kind == 'FTRL' || !(has(self.l1) || has(self.l2))", "optimizer: only FTRL has l1, l2"),
     ),
+    "Eviction": (
+        Rule("has(self.idle) || has(self.maxRows) || has(self.maxBytes)", "eviction: set idle, maxRows or maxBytes"),
+        Rule("!has(self.idle) || " + _POSITIVE.format("idle"), "eviction.idle: must be longer than 0s"),
+    ),
     "Source": (Rule(_exactly_one("kafka"), "source: set exactly one source; this release has `kafka`"),),
     "Range": (
         Rule("has(self.min) || has(self.max)", "range: set min, max or both"),

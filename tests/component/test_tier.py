@@ -127,6 +127,31 @@ def test_a_stale_attempt_moves_neither_current_nor_rows(url: str) -> None:
     assert (new.read_rows(namespace, {"cate": ids})["cate"][0] == 2).all()
 
 
+@pytest.mark.parametrize("attempt", [None, 1])
+def test_deleted_rows_read_as_those_that_were_never_published(url: str, attempt: int | None) -> None:
+    tier = Tier(url, attempt=attempt)
+    ids, rows = np.arange(10_000, dtype=np.int64), np.ones((10_000, 9), np.float32)
+    about = publication(tier, Version(1, 1), changed={"cate": ids})
+    tier.write_rows(about.namespace, "cate", ids, rows, RowType.FLOAT32)
+    gone = np.append(ids[1000:9000], 77_777)
+    tier.delete_rows(about.namespace, "cate", gone)
+    tier.commit(about)
+    values, found = tier.read_rows(about.namespace, {"cate": ids})["cate"]
+    assert np.array_equal(found, (ids < 1000) | (ids >= 9000))
+    assert (values[~found] == 0).all() and (values[found] == 1).all()
+
+
+def test_a_stale_attempt_deletes_nothing(url: str) -> None:
+    old, new = Tier(url, attempt=1), Tier(url, attempt=2)
+    about = publication(old, Version(1, 1))
+    old.write_rows(about.namespace, "cate", np.arange(5), np.ones((5, 9), np.float32), RowType.FLOAT32)
+    old.commit(about)
+    new.claim(2)
+    with pytest.raises(StalePublication):
+        old.delete_rows(about.namespace, "cate", np.arange(5))
+    assert new.read_rows(about.namespace, {"cate": np.arange(5)})["cate"][1].all()
+
+
 def test_a_claim_in_the_middle_of_a_write_stops_it(url: str) -> None:
     old = Tier(url, attempt=1)
     old.claim(1)

@@ -32,9 +32,18 @@ from kuberec_runtime.checkpoint.manifest import (
     read_manifest,
     write_manifest,
 )
-from kuberec_runtime.checkpoint.restore import RestorePlan, Skipped, find_restorable, iter_rows, load_rows, restore
+from kuberec_runtime.checkpoint.restore import (
+    Merged,
+    RestorePlan,
+    Skipped,
+    find_restorable,
+    iter_rows,
+    load_rows,
+    merge_rows,
+    restore,
+)
 from kuberec_runtime.checkpoint.retention import retain
-from kuberec_runtime.checkpoint.rows import read_rows, write_rows
+from kuberec_runtime.checkpoint.rows import read_rows, write_removed, write_rows
 from kuberec_runtime.checkpoint.store import Store, open_store
 
 __all__ = [
@@ -49,6 +58,7 @@ __all__ = [
     "Link",
     "LinkKind",
     "Manifest",
+    "Merged",
     "NothingToRestore",
     "ObjectExists",
     "ObjectMissing",
@@ -65,6 +75,7 @@ __all__ = [
     "find_restorable",
     "iter_rows",
     "load_rows",
+    "merge_rows",
     "next_kind",
     "open_store",
     "read_commits",
@@ -76,5 +87,6 @@ __all__ = [
     "retain",
     "write_dense",
     "write_manifest",
+    "write_removed",
     "write_rows",
 ]

@@ -31,6 +31,7 @@ class FileRef(ManifestModel):
 
     `width`, `rows`, `stride` describe row files: weights per row, number of rows, float32 per row with optimizer state
     and counters. `buckets` is the inclusive range of virtual buckets that may occur in it. Dense files leave them 0.
+    `removed` is the number of keys of a file of tombstones, which has no rows.
     """
 
     key: str
@@ -39,6 +40,7 @@ class FileRef(ManifestModel):
     width: int = 0
     rows: int = 0
     stride: int = 0
+    removed: int = 0
     buckets: tuple[int, int] = (0, 255)
 
 
@@ -50,7 +52,7 @@ class LinkKind(StrEnum):
 
 
 class Link(ManifestModel):
-    """One cut's row files."""
+    """One cut's files of rows, and of tombstones: keys that have no row any more."""
 
     epoch: int
     kind: LinkKind
@@ -63,8 +65,8 @@ class Link(ManifestModel):
 
     @property
     def words(self) -> int:
-        """Float32 words of all rows: what a link weighs, without the files' fixed overhead."""
-        return sum(file.rows * file.stride for file in self.files)
+        """Float32 words of all rows and removed keys: what a link weighs, without the files' fixed overhead."""
+        return sum(file.rows * file.stride + 2 * file.removed for file in self.files)
 
 
 class PartitionOffset(ManifestModel):
@@ -114,10 +116,11 @@ class Manifest(ManifestModel):
 
     `tables`, `weights`, `row_optimizer` and `interval_ms` (0: unknown) let a reader without the model name what the
     files hold and judge how fresh a commit is; epochs that were written before they existed leave them empty. `note`
-    says why an epoch was committed by hand; a training's own epochs have none.
+    says why an epoch was committed by hand; a training's own epochs have none. `format` is 2 if there are tombstones: a
+    release which does not know them refuses the epoch instead of bringing removed rows back.
     """
 
-    format: Literal[1] = 1
+    format: Literal[1, 2] = 1
     epoch: int
     attempt: int
     digest: str
@@ -165,7 +168,9 @@ def write_manifest(store: Store, manifest: Manifest) -> str:
     Raises:
         StoreError: it could not be written.
     """
-    body = manifest.model_dump_json(by_alias=True, indent=1).encode()
+    removed = any(file.removed for link in manifest.chain for file in link.files)
+    written = manifest.model_copy(update={"format": 2 if removed else 1})
+    body = written.model_dump_json(by_alias=True, indent=1).encode()
     key = f"manifests/{manifest.epoch}-{manifest.attempt}-{hashlib.sha256(body).hexdigest()[:16]}.json"
     crash_here("checkpoint.before-manifest")
     store.put(key, body)

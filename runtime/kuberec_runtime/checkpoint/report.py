@@ -69,6 +69,7 @@ def summary(entry: Entry) -> dict[str, Any]:
         "createdAt": manifest.created_at,
         "samples": manifest.samples,
         "rows": sum(file.rows for link in manifest.chain for file in link.files),
+        "removed": sum(file.removed for link in manifest.chain for file in link.files),
         "chain": [link.kind.value for link in manifest.chain],
         "bytes": sum(file.size for file in manifest.files),
         "published": manifest.published,
@@ -135,7 +136,8 @@ def manifest_tables(store: Store, entry: Entry) -> list[Table]:
     for link in manifest.chain:
         for file in link.files:
             buckets = f"{file.buckets[0]}-{file.buckets[1]}"
-            numbers = (str(file.width), f"{file.rows:,}", buckets, size_text(file.size))
+            rows = f"-{file.removed:,}" if file.removed else f"{file.rows:,}"
+            numbers = (str(file.width), rows, buckets, size_text(file.size))
             files.add_row(link.kind.value, str(link.epoch), file.key, *numbers)
     if manifest.dense is not None:
         written = manifest.dense.key.removeprefix("data/").partition("-")[0]  # a reset names an older epoch's file

@@ -14,12 +14,14 @@ from numpy.typing import NDArray
 from kuberec_runtime.checkpoint.errors import CheckpointError, CorruptFile, NothingToRestore, ObjectMissing
 from kuberec_runtime.checkpoint.log import Committed, read_commits
 from kuberec_runtime.checkpoint.manifest import FileRef, Manifest, read_manifest
-from kuberec_runtime.checkpoint.rows import read_rows, read_verified
+from kuberec_runtime.checkpoint.rows import read_removed, read_rows, read_verified
 from kuberec_runtime.checkpoint.store import Store
 
 logger = logging.getLogger(__name__)
 
-BucketOf = Callable[[NDArray[np.int64]], NDArray[np.uint8]]
+I64 = NDArray[np.int64]
+F32 = NDArray[np.float32]
+BucketOf = Callable[[I64], NDArray[np.uint8]]
 
 
 @dataclass(frozen=True)
@@ -92,8 +94,8 @@ def _check_files(store: Store, manifest: Manifest, broken: frozenset[str], check
 
 def iter_rows(
     store: Store, manifest: Manifest, bucket_of: BucketOf | None = None, buckets: range | None = None
-) -> Iterator[tuple[FileRef, NDArray[np.int64], NDArray[np.float32]]]:
-    """Yields the chain's files oldest first: putting them into a table in this order makes the newest row win.
+) -> Iterator[tuple[FileRef, I64, F32 | None]]:
+    """Yields the chain's files oldest first: doing what they say to a table in this order restores it.
 
     Args:
         store: the checkpoint.
@@ -102,7 +104,8 @@ def iter_rows(
         buckets: keep only rows of these buckets, and skip files that can hold none.
 
     Yields:
-        The file, its keys int64[n] and its raw rows float32[n, stride].
+        The file, its keys int64[n] and its raw rows float32[n, stride], which the table sets; for a file of tombstones
+        None in place of rows, and the table removes the keys.
 
     Raises:
         CorruptFile, ObjectMissing: ask `find_restorable` again with `broken={error.key}`, for every shard.
@@ -111,8 +114,12 @@ def iter_rows(
         for file in link.files:
             if buckets is not None and (file.buckets[1] < buckets.start or file.buckets[0] >= buckets.stop):
                 continue
+            raw: F32 | None = None
             try:
-                keys, raw = read_rows(store, file)
+                if file.removed:
+                    keys = read_removed(store, file)
+                else:
+                    keys, raw = read_rows(store, file)
             except ObjectMissing as error:
                 raise CorruptFile(file.key, str(error)) from error
             inside = buckets is None or (buckets.start <= file.buckets[0] and file.buckets[1] < buckets.stop)
@@ -121,33 +128,54 @@ def iter_rows(
                     raise ValueError("choosing buckets needs bucket_of")
                 bucket = bucket_of(keys)
                 mine = (bucket >= buckets.start) & (bucket < buckets.stop)
-                keys, raw = keys[mine], raw[mine]
+                keys, raw = keys[mine], None if raw is None else raw[mine]
             if len(keys):
                 yield file, keys, raw
 
 
-def load_rows(
+@dataclass(frozen=True)
+class Merged:
+    """What a chain comes to: keys int64[n], ascending, their raw rows float32[n, stride], and removed keys int64[m]."""
+
+    keys: I64
+    raw: F32
+    removed: I64
+
+
+def merge_rows(
     store: Store, manifest: Manifest, bucket_of: BucketOf | None = None, buckets: range | None = None
-) -> dict[int, tuple[NDArray[np.int64], NDArray[np.float32]]]:
-    """Merges the chain: for each width the keys int64[n], ascending and unique, and raw rows float32[n, stride].
+) -> dict[int, Merged]:
+    """Merges the chain, by width; of what links say about one key the newest counts.
 
     Holds all rows in memory twice for a moment; a table restores from `iter_rows` without that. Arguments and errors as
     there.
     """
-    parts: dict[int, list[tuple[NDArray[np.int64], NDArray[np.float32]]]] = {}
+    parts: dict[int, list[tuple[I64, F32 | None]]] = {}
     for file, keys, raw in iter_rows(store, manifest, bucket_of, buckets):
         parts.setdefault(file.width, []).append((keys, raw))
-    merged = {}
-    for width, found in sorted(parts.items()):
-        newest_first = found[::-1]
-        keys, first = np.unique(np.concatenate([keys for keys, _ in newest_first]), return_index=True)
-        merged[width] = (keys, np.concatenate([raw for _, raw in newest_first])[first])
-    return merged
+    return {width: _merged(width, found[::-1]) for width, found in sorted(parts.items())}
 
 
-def restore(
-    store: Store, *, before: int | None = None
-) -> tuple[RestorePlan, dict[int, tuple[NDArray[np.int64], NDArray[np.float32]]]] | None:
+def _merged(width: int, newest_first: list[tuple[I64, F32 | None]]) -> Merged:
+    rows = [raw for _, raw in newest_first if raw is not None]
+    where = [np.full(len(keys), raw is not None) for keys, raw in newest_first]
+    keys, first = np.unique(np.concatenate([keys for keys, _ in newest_first]), return_index=True)
+    is_row = np.concatenate(where)
+    place = np.cumsum(is_row) - 1  # of each entry among the rows
+    live = is_row[first]
+    all_rows = np.concatenate(rows) if rows else np.zeros((0, width), np.float32)
+    return Merged(keys[live], all_rows[place[first[live]]], keys[~live])
+
+
+def load_rows(
+    store: Store, manifest: Manifest, bucket_of: BucketOf | None = None, buckets: range | None = None
+) -> dict[int, tuple[I64, F32]]:
+    """The rows of `merge_rows`: for each width the keys int64[n], ascending and unique, and raw float32[n, stride]."""
+    merged = merge_rows(store, manifest, bucket_of, buckets)
+    return {width: (rows.keys, rows.raw) for width, rows in merged.items() if len(rows.keys)}
+
+
+def restore(store: Store, *, before: int | None = None) -> tuple[RestorePlan, dict[int, tuple[I64, F32]]] | None:
     """Finds and loads the newest restorable epoch in one process, falling back past files that prove corrupt.
 
     Raises:

@@ -1,7 +1,8 @@
 """Row files: the rows of one table width of one shard, as an Arrow IPC file that any tool can open.
 
 A row is opaque here: `stride` float32 words (weights, optimizer state, and counters kept as the bits of a uint32),
-copied bit for bit. Checksums are verified on every read: a wrong row would train on silently.
+copied bit for bit. Removed keys are a file of their own, with the one column `key`. Checksums are verified on every
+read: a wrong row would train on silently.
 """
 
 import hashlib
@@ -62,19 +63,44 @@ def write_rows(
             rows = pa.FixedSizeListArray.from_arrays(_array(raw[part], pa.float32()), stride)
             writer.write_batch(pa.record_batch([_array(keys[part], pa.int64()), rows], schema=schema))
     body = memoryview(sink.getvalue())
-    reference = FileRef(
-        key=f"{prefix}/rows-w{width}-s{shard}.arrow",
-        size=body.nbytes,
-        sha256=hashlib.sha256(body).hexdigest(),
-        width=width,
-        rows=len(keys),
-        stride=stride,
-        buckets=buckets,
-    )
+    named = _reference(f"{prefix}/rows-w{width}-s{shard}.arrow", body, width, buckets)
+    reference = named.model_copy(update={"rows": len(keys), "stride": stride})
     crash_here("checkpoint.before-rows")
     store.put(reference.key, body)
     crash_here("checkpoint.rows-written")
     return reference
+
+
+def write_removed(
+    store: Store,
+    prefix: str,
+    width: int,
+    keys: NDArray[np.int64],
+    *,
+    shard: int = 0,
+    buckets: tuple[int, int] = (0, 255),
+) -> FileRef:
+    """Writes tombstones durably: `keys`, shape (n,), have no row any more. The rest as of `write_rows`.
+
+    Raises:
+        StoreError: they could not be written.
+    """
+    schema = pa.schema(
+        [pa.field("key", pa.int64(), nullable=False)],
+        metadata={"kuberec.width": str(width), "kuberec.format": "1"},
+    )
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_file(sink, schema) as writer:
+        writer.write_batch(pa.record_batch([_array(keys, pa.int64())], schema=schema))
+    body = memoryview(sink.getvalue())
+    reference = _reference(f"{prefix}/removed-w{width}-s{shard}.arrow", body, width, buckets)
+    store.put(reference.key, body)
+    return reference.model_copy(update={"removed": len(keys)})
+
+
+def _reference(key: str, body: memoryview, width: int, buckets: tuple[int, int]) -> FileRef:
+    digest = hashlib.sha256(body).hexdigest()
+    return FileRef(key=key, size=body.nbytes, sha256=digest, width=width, buckets=buckets)
 
 
 def read_rows(store: Store, reference: FileRef) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
@@ -88,11 +114,7 @@ def read_rows(store: Store, reference: FileRef) -> tuple[NDArray[np.int64], NDAr
         CorruptFile: size, checksum or shape are not what the manifest says.
         StoreError: it could not be read.
     """
-    body = read_verified(store, reference)
-    try:
-        table = pa.ipc.open_file(pa.BufferReader(pa.py_buffer(body))).read_all()
-    except (pa.ArrowInvalid, OSError) as error:
-        raise CorruptFile(reference.key, f"{store.uri}/{reference.key}: not an Arrow file: {error}") from error
+    table = _read_table(store, reference)
     keys = np.zeros(0, np.int64)
     raw = np.zeros((0, reference.stride), np.float32)
     if table.num_rows:
@@ -106,6 +128,26 @@ def read_rows(store: Store, reference: FileRef) -> tuple[NDArray[np.int64], NDAr
             f"({reference.rows}, {reference.stride})",
         )
     return keys, raw
+
+
+def read_removed(store: Store, reference: FileRef) -> NDArray[np.int64]:
+    """Reads tombstones and verifies them; returns their keys, shape (n,). Errors as of `read_rows`."""
+    table = _read_table(store, reference)
+    keys = np.concatenate([np.zeros(0, np.int64), *(_numpy(chunk, np.int64) for chunk in table.column("key").chunks)])
+    if len(keys) != reference.removed:
+        raise CorruptFile(
+            reference.key,
+            f"{store.uri}/{reference.key}: holds {len(keys)} removed keys, the manifest says {reference.removed}",
+        )
+    return keys
+
+
+def _read_table(store: Store, reference: FileRef) -> pa.Table:
+    body = read_verified(store, reference)
+    try:
+        return pa.ipc.open_file(pa.BufferReader(pa.py_buffer(body))).read_all()
+    except (pa.ArrowInvalid, OSError) as error:
+        raise CorruptFile(reference.key, f"{store.uri}/{reference.key}: not an Arrow file: {error}") from error
 
 
 def _array(values: NDArray[Any], kind: pa.DataType) -> pa.Array:

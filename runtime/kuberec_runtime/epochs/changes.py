@@ -1,7 +1,7 @@
 """What changed between two committed epochs: offsets, rows by table, dense weights, metrics, plan and libraries.
 
 Rows are compared by their bits, and only where they can differ: if the newer chain goes on from the older one, just the
-links behind it are looked at; if a full link was written in between, all rows are, and only then can one be missing.
+links behind it are looked at, and what they say was removed; if a full link was written in between, all rows are.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featuregen.compiler import explain_difference
-from kuberec_runtime.checkpoint import Manifest, PartitionOffset, Store, read_dense
+from kuberec_runtime.checkpoint import Manifest, Merged, PartitionOffset, Store, read_dense
 from kuberec_runtime.epochs.groups import portions, rows_by_width
 from kuberec_runtime.models.flat import by_name, size_of
 from kuberec_runtime.table.buckets import split_key
@@ -171,15 +171,18 @@ class _Rows:
     moves: NDArray[np.float64]
 
     @classmethod
-    def of(cls, width: int, old: tuple[I64, F32] | None, new: tuple[I64, F32] | None, goes_on: bool) -> "_Rows":
+    def of(cls, width: int, old: Merged | None, new: Merged | None, goes_on: bool) -> "_Rows":
         none = np.zeros(0, np.int64)
+        old_keys = none if old is None else old.keys
         if new is None:
-            keys = none if old is None else old[0]
-            return cls(keys, none, none, none if goes_on else keys, np.zeros(0))
-        new_keys, new_raw = new
-        if old is None:
-            return cls(none, new_keys, none, none, np.zeros(0))
-        old_keys, old_raw = old
+            return cls(old_keys, none, none, none if goes_on else old_keys, np.zeros(0))
+        if goes_on:
+            removed = np.intersect1d(old_keys, new.removed, assume_unique=True)
+        else:
+            removed = np.setdiff1d(old_keys, new.keys, assume_unique=True)
+        if old is None or not len(old_keys) or not len(new.keys):
+            return cls(old_keys, new.keys, none, removed, np.zeros(0))
+        old_raw, new_keys, new_raw = old.raw, new.keys, new.raw
         at = np.minimum(np.searchsorted(old_keys, new_keys), len(old_keys) - 1)
         known = old_keys[at] == new_keys
         was, now, keys = old_raw[at[known]], new_raw[known], new_keys[known]
@@ -188,7 +191,6 @@ class _Rows:
         if was.shape == now.shape:
             differs = (was.view(np.uint32) != now.view(np.uint32)).any(axis=1)
         delta = now[differs, :width].astype(np.float64) - was[differs, :width]
-        removed = none if goes_on else np.setdiff1d(old_keys, new_keys, assume_unique=True)
         return cls(old_keys, new_keys[~known], keys[differs], removed, np.sqrt(np.square(delta).sum(axis=1)))
 
     def count(self, tables: dict[int, TableChange]) -> None:

@@ -7,13 +7,7 @@ is read once, and memory holds one portion, about the rows of one shard.
 
 from collections.abc import Iterable
 
-import numpy as np
-from numpy.typing import NDArray
-
-from kuberec_runtime.checkpoint import Manifest, Store, load_rows
-
-I64 = NDArray[np.int64]
-F32 = NDArray[np.float32]
+from kuberec_runtime.checkpoint import Manifest, Merged, Store, merge_rows
 
 
 def portions(manifests: Iterable[Manifest]) -> list[range]:
@@ -27,11 +21,11 @@ def portions(manifests: Iterable[Manifest]) -> list[range]:
     return merged
 
 
-def rows_by_width(store: Store, manifest: Manifest, portion: range) -> dict[int, tuple[I64, F32]]:
-    """Returns a portion's merged rows: for each width keys int64[n], ascending, and raw float32[n, stride].
+def rows_by_width(store: Store, manifest: Manifest, portion: range) -> dict[int, Merged]:
+    """Returns a portion's merged rows, by width, and the keys that the chain removed.
 
     Raises:
         CorruptFile: a file is missing or not what the manifest says.
         StoreError: the store does not answer.
     """
-    return load_rows(store, manifest, buckets=portion)
+    return merge_rows(store, manifest, buckets=portion)

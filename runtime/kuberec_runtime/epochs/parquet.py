@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from kuberec_runtime.checkpoint import Manifest, Store, TableRef
+from kuberec_runtime.checkpoint import Manifest, Merged, Store, TableRef
 from kuberec_runtime.epochs.groups import portions, rows_by_width
 from kuberec_runtime.table.buckets import split_key
 
@@ -77,17 +77,18 @@ def schema_of(table: TableRef, with_state: bool) -> pa.Schema:
     return pa.schema(columns)
 
 
-def table_batches(table: TableRef, rows: Mapping[int, tuple[I64, F32]], with_state: bool) -> list[pa.Table]:
+def table_batches(table: TableRef, rows: Mapping[int, Merged], with_state: bool) -> list[pa.Table]:
     """Picks a table's rows, ids ascending, in pieces of at most `ROW_GROUP`.
 
     Args:
         table: which.
-        rows: for each width keys int64[n], ascending, and raw float32[n, stride] as `[weights | state | frequency |
-            last seen]`.
+        rows: by width; raw rows are `[weights | state | frequency | last seen]`.
         with_state: all of a row, not just its weights.
     """
-    keys, raw = rows.get(table.width, (np.zeros(0, np.int64), np.zeros((0, table.width + 2), np.float32)))
-    ordinals, ids = split_key(keys)
+    if table.width not in rows:
+        return []
+    raw = rows[table.width].raw
+    ordinals, ids = split_key(rows[table.width].keys)
     mine = np.flatnonzero(ordinals == table.ordinal)
     return [
         _batch(table, ids[piece], raw[piece], with_state)

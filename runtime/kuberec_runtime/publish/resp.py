@@ -62,8 +62,17 @@ def parse_address(url: str) -> Address:
 
 def encode_mget(groups: Sequence[tuple[bytes, I64]]) -> bytes:
     """Returns one MGET of the keys `prefix + id` (8 bytes, little endian) of all groups, in order."""
+    return _of_keys(b"MGET", groups)
+
+
+def encode_unlink(prefix: bytes, ids: I64) -> bytes:
+    """Returns one UNLINK of the keys `prefix + id`."""
+    return _of_keys(b"UNLINK", [(prefix, ids)])
+
+
+def _of_keys(command: bytes, groups: Sequence[tuple[bytes, I64]]) -> bytes:
     total = sum(ids.size for _, ids in groups)
-    parts = [b"*%d\r\n$4\r\nMGET\r\n" % (total + 1)]
+    parts = [b"*%d\r\n$%d\r\n%b\r\n" % (total + 1, len(command), command)]
     for prefix, ids in groups:
         head = b"$%d\r\n%b" % (len(prefix) + 8, prefix)
         lines = _template(head + bytes(8) + b"\r\n", ids.size)

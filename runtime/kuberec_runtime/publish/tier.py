@@ -5,7 +5,7 @@ driver or shard of attempt n writes nothing once attempt n+1 has claimed the tie
 script, only forwards in (attempt, epoch). A crash between any two steps leaves `current` at a complete version.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -142,16 +142,33 @@ class Tier:
         dtype = RowType(dtype)
         if rows.shape[0] != ids.size:
             raise ValueError(f"table '{table}': {ids.size} ids, {rows.shape[0]} rows")
+        prefix = row_prefix(namespace, table)
+        self._send_chunks(ids.size, lambda chunk: resp.encode_mset(prefix, ids[chunk], encode_rows(rows[chunk], dtype)))
+
+    def delete_rows(self, namespace: str, table: str, ids: NDArray[np.int64]) -> None:
+        """Deletes the rows of ids int64[n]: from then on they read as those of ids that were never published.
+
+        As writing, this comes before `commit`, whose `changed` names the ids: a reader that follows the delta stream
+        reads them after they are gone, and one that still serves the version before sees what a new row's reader sees,
+        one row of the next version.
+
+        Raises:
+            StalePublication: if a newer attempt has claimed the tier; some rows may have been deleted before.
+        """
+        prefix = row_prefix(namespace, table)
+        self._send_chunks(ids.size, lambda chunk: resp.encode_unlink(prefix, ids[chunk]))
+
+    def _send_chunks(self, count: int, encode: Callable[[slice], bytes]) -> None:
+        """Sends the commands for `count` rows, `ROWS_PER_COMMAND` at once, behind the fence if there is one."""
         if self._attempt is not None and not self._claimed:
             self.claim(self._attempt)
-        prefix = row_prefix(namespace, table)
         connection = self._connection()
         if self._attempt is not None:
             self._watch(connection)
-        chunks = [slice(at, at + ROWS_PER_COMMAND) for at in range(0, ids.size, ROWS_PER_COMMAND)]
+        chunks = [slice(at, at + ROWS_PER_COMMAND) for at in range(0, count, ROWS_PER_COMMAND)]
         unread = 0
         for i, chunk in enumerate(chunks):
-            command = resp.encode_mset(prefix, ids[chunk], encode_rows(rows[chunk], dtype))
+            command = encode(chunk)
             if self._attempt is not None:
                 self._write_fenced(connection, command)
             else:

@@ -13,12 +13,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kuberec_api.training import RowType
-from kuberec_runtime.checkpoint import FileRef, iter_rows, open_store, read_manifest, write_rows
+from kuberec_runtime.checkpoint import (
+    FileRef,
+    Store,
+    iter_rows,
+    open_store,
+    read_manifest,
+    write_removed,
+    write_rows,
+)
 from kuberec_runtime.crashpoints import crash_here
 from kuberec_runtime.publish.tier import Tier
 from kuberec_runtime.table.buckets import BUCKETS, bucket_of, split_key
 from kuberec_runtime.table.dense import DenseState
+from kuberec_runtime.table.eviction import Sweeper
 from kuberec_runtime.table.table import Consumer, Rows
+from kuberec_runtime.train.eviction import rule_of
 from kuberec_runtime.train.job import Job
 from kuberec_runtime.wire.server import Shard
 from kuberec_runtime.wire.shardstate import Cut, ShardConfig
@@ -37,7 +47,7 @@ class ShardEpoch:
 
 @dataclass(frozen=True)
 class ShardPublication:
-    """One shard's part of a publication: rows written, changed ids by table, its slice of the dense weights."""
+    """One shard's part of a publication: rows written, ids written or deleted by table, its slice of dense weights."""
 
     rows: int
     changed: dict[str, I64]
@@ -53,6 +63,7 @@ class ShardHost:
         self._taken: dict[Consumer, tuple[int, dict[int, I64]]] = {}
         self._settling = threading.Lock()
         self._shard: Shard | None = None
+        self._sweeper: Sweeper | None = None
         self._tier: Tier | None = None
 
     def start(self, host: str, dense_size: int) -> tuple[str, int]:
@@ -71,8 +82,13 @@ class ShardHost:
                 token=self._token,
                 digest=self._job.plan.digest,
                 workers=self._job.training.spec.workers.replicas,
+                published=self._job.training.spec.publish is not None,
             )
         )
+        if (rule := rule_of(defaults.eviction, self._count)) is not None:
+            state = self._shard.state
+            self._sweeper = Sweeper(lambda: state.tables, rule)
+            self._sweeper.start()
         return self._shard.listen(host, 0)
 
     def restore(self, manifest_key: str, dense: DenseState) -> int:
@@ -86,7 +102,7 @@ class ShardHost:
         manifest = read_manifest(store, manifest_key)
         mine = buckets_of_shard(self._index, self._count)
         files = iter_rows(store, manifest, bucket_of, mine)
-        rows = ((file.width, Rows(keys, raw)) for file, keys, raw in files)
+        rows = ((file.width, removed_rows(keys) if raw is None else Rows(keys, raw)) for file, keys, raw in files)
         shard.restore(rows, dense, manifest.samples_by_partition, epoch=manifest.epoch)
         shard.mark_all_dirty("publication")
         return self.rows()
@@ -105,21 +121,8 @@ class ShardHost:
         cut = self._take(epoch, "checkpoint", full, timeout_s)
         crash_here("shard.checkpoint-taken")
         store = open_store(self._job.training.spec.checkpoint.uri, os.environ)
-        mine = buckets_of_shard(self._index, self._count)
         try:
-            files = tuple(
-                write_rows(
-                    store,
-                    prefix,
-                    width,
-                    rows.keys,
-                    rows.raw,
-                    shard=self._index,
-                    buckets=(mine.start, mine.stop - 1),
-                )
-                for width, rows in sorted(cut.rows.items())
-                if len(rows.keys)
-            )
+            files = self._write_files(store, prefix, cut)
         except BaseException:
             self.settle("checkpoint", epoch, kept=False)
             raise
@@ -166,7 +169,9 @@ class ShardHost:
         return self._ready.rows
 
     def close(self) -> None:
-        """Stops listening."""
+        """Stops sweeping and listening."""
+        if self._sweeper is not None:
+            self._sweeper.stop()
         if self._shard is not None:
             self._shard.close()
         if self._tier is not None:
@@ -177,8 +182,19 @@ class ShardHost:
             self.settle(consumer, unsettled[0], kept=False)
         cut = self._ready.await_cut(epoch, consumer, full, timeout_s)
         with self._settling:
-            self._taken[consumer] = epoch, {width: rows.keys for width, rows in cut.rows.items()}
+            self._taken[consumer] = epoch, {width: rows.touched for width, rows in cut.rows.items()}
         return cut
+
+    def _write_files(self, store: Store, prefix: str, cut: Cut) -> tuple[FileRef, ...]:
+        mine = buckets_of_shard(self._index, self._count)
+        buckets = mine.start, mine.stop - 1
+        files = []
+        for width, rows in sorted(cut.rows.items()):
+            if rows.keys.size:
+                files.append(write_rows(store, prefix, width, rows.keys, rows.raw, shard=self._index, buckets=buckets))
+            if rows.removed.size:
+                files.append(write_removed(store, prefix, width, rows.removed, shard=self._index, buckets=buckets))
+        return tuple(files)
 
     def _write_rows(self, cut: Cut) -> tuple[dict[str, I64], int]:
         publish = self._job.training.spec.publish
@@ -186,15 +202,23 @@ class ShardHost:
             return {}, 0
         tier = self._open_tier(publish.redis.url)
         namespace = tier_namespace(tier, self._job)
-        changed, count = {}, 0
+        changed: dict[str, I64] = {}
+        count = 0
         for width, rows in cut.rows.items():
             ordinals, ids = split_key(rows.keys)
+            gone_from, gone = split_key(rows.removed)
             for table in self._job.layout.tables.values():
+                if table.width != width:
+                    continue
                 mine = np.flatnonzero(ordinals == table.ordinal)
-                if table.width == width and mine.size:
+                removed = gone[gone_from == table.ordinal]
+                if mine.size:
                     weights = rows.raw[mine, :width]
                     tier.write_rows(namespace, table.name, ids[mine], weights, RowType(publish.dtype))
-                    changed[table.name] = ids[mine]
+                if removed.size:
+                    tier.delete_rows(namespace, table.name, removed)
+                if mine.size + removed.size:
+                    changed[table.name] = np.concatenate([ids[mine], removed])
                     count += mine.size
         return changed, count
 
@@ -208,6 +232,11 @@ class ShardHost:
         if self._shard is None:
             raise RuntimeError("this shard is not started yet")
         return self._shard
+
+
+def removed_rows(keys: I64) -> Rows:
+    """Tombstones as a table's restore takes them."""
+    return Rows(np.zeros(0, np.int64), np.zeros((0, 0), np.float32), keys)
 
 
 def buckets_of_shard(index: int, shards: int) -> range:

@@ -25,6 +25,7 @@ class ShardConfig:
         token: the attempt's secret, which every peer must present.
         digest: of the feature plan; peers with another one are refused.
         workers: how many workers there are, numbered from 0; a cut needs the mark of each.
+        published: whether there are publications; if not, tables remember nothing for them but marks.
     """
 
     index: int
@@ -38,6 +39,7 @@ class ShardConfig:
     token: bytes = field(repr=False)
     digest: str
     workers: int
+    published: bool = True
 
     def __post_init__(self) -> None:
         """Refuses what can never work."""

@@ -88,7 +88,7 @@ class ShardState:
 
     def _new_tables(self) -> dict[int, Table]:
         c = self.config
-        return {width: Table(width, c.optimizer, c.initializer, c.seed) for width in c.widths}
+        return {w: Table(w, c.optimizer, c.initializer, c.seed, published=c.published) for w in c.widths}
 
     # -- sessions -------------------------------------------------------------------------------------------------
 
@@ -255,7 +255,7 @@ class ShardState:
             }
             dense = self.dense.snapshot()
         except BaseException:
-            self.redirty(consumer, {width: taken.keys for width, taken in rows.items()})
+            self.redirty(consumer, {width: taken.touched for width, taken in rows.items()})
             raise
         stall = time.perf_counter() - began
         return Cut(epoch, consumer, full, rows, dense, dict(self._applied), dedupe, min(marks, default=0), stall)
@@ -279,7 +279,7 @@ class ShardState:
             return True
 
     def redirty(self, consumer: Consumer, keys: Mapping[int, I64]) -> None:
-        """Marks rows (keys by width) whose cut was taken but could not be written: the next cut contains them again."""
+        """The cut of these keys (by width) was taken but could not be written: the next one contains them again."""
         for width, array in keys.items():
             self.tables[width].redirty(consumer, array)
 
@@ -306,6 +306,7 @@ class ShardState:
         Args:
             rows: (width, rows) in the order of the chain (full first, then deltas: later rows win). Rows of other
                 shards' buckets are passed over, so files of any former number of shards can be given as they are.
+                Removed keys are removed, and published as removed.
             dense: this shard's slice, or None to keep zeros until `set_dense`.
             applied: samples by partition at the checkpoint.
             dedupe: last pushes in the checkpoint, for a shard that is replaced within an attempt while workers live on;
@@ -325,7 +326,11 @@ class ShardState:
             mine = shard_of(keys, c.shards) == c.index
             if not mine.all():
                 keys, raw = keys[mine], raw[mine]
-            tables[width].restore(keys, raw)
+            if keys.size:
+                tables[width].restore(keys, raw)
+            if group.removed.size:
+                gone = group.removed[shard_of(group.removed, c.shards) == c.index]
+                tables[width].remove(gone, ("publication",))
             taken += keys.size
         with ExitStack() as everyone:
             # All at once, so that no worker comes back between the end of its session and the new tables.

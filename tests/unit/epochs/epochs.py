@@ -14,6 +14,7 @@ from kuberec_runtime.checkpoint import (
     extend,
     write_dense,
     write_manifest,
+    write_removed,
     write_rows,
 )
 from kuberec_runtime.table.buckets import bucket_of, key_of
@@ -43,6 +44,7 @@ def commit(
     full: bool = False,
     shards: int = 1,
     dense: float = 1.0,
+    removed: tuple[tuple[TableRef, int], ...] = (),
     **fields: object,
 ) -> Manifest:
     """Commits an epoch; `rows` maps (table, id) to raw rows and is all that this link holds."""
@@ -55,6 +57,9 @@ def commit(
         mine = (place >= buckets[0]) & (place <= buckets[1])
         if mine.any():
             files.append(write_rows(store, prefix, 4, keys[mine], raw[mine], shard=shard, buckets=buckets))
+    if removed:
+        gone = np.array([key_of(t.ordinal, np.array([i]))[0] for t, i in removed], np.int64)
+        files.append(write_removed(store, prefix, 4, gone))
     kind = LinkKind.FULL if full or not chain else LinkKind.DELTA
     weights = np.full(9, dense, np.float32)
     arrays = {"weights": weights, "m": weights * 2, "v": weights * 3}

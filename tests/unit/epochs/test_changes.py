@@ -10,7 +10,8 @@ from typer.testing import CliRunner
 from kuberec_runtime.checkpoint import CommitLog, Store, open_store
 from kuberec_runtime.cli.checkpoints import app
 from kuberec_runtime.epochs.changes import compare
-from kuberec_runtime.epochs.groups import portions
+from kuberec_runtime.epochs.groups import portions, rows_by_width
+from kuberec_runtime.table.buckets import split_key
 from tests.unit.epochs.epochs import CATE, USER, commit, row
 
 
@@ -64,6 +65,20 @@ def test_over_several_links_the_newest_row_counts_once(store: Store, log: Commit
     after = commit(store, log, 3, {(CATE, 0): row(1.0)}, between.chain)  # back to where it was
     cate = compare(store, before, after).tables[0]
     assert (cate.added, cate.changed) == (1, 0)
+
+
+def test_a_tombstone_removes_what_was_there_unless_it_came_back(store: Store, log: CommitLog) -> None:
+    before = commit(store, log, 1, {(CATE, i): row(1.0) for i in range(5)})
+    between = commit(store, log, 2, {}, before.chain, removed=((CATE, 0), (CATE, 1), (CATE, 9)))
+    after = commit(store, log, 3, {(CATE, 1): row(2.0)}, between.chain, removed=((CATE, 2),))
+    assert after.chain[-1].words == 7 + 2
+    cate = compare(store, before, after).tables[0]
+    assert (cate.before, cate.added, cate.changed, cate.removed, cate.after) == (5, 0, 1, 2, 3)
+    rows = rows_by_width(store, after, range(256))[4]
+    assert split_key(rows.keys)[1].tolist() == [1, 3, 4]
+    assert rows.raw[:, 0].tolist() == [2.0, 1.0, 1.0]
+    cate = compare(store, after, commit(store, log, 4, {(CATE, 1): row(2.0)}, full=True)).tables[0]
+    assert (cate.removed, cate.after) == (2, 1)
 
 
 def test_dense_weights_by_name_and_all_together(store: Store, log: CommitLog) -> None:

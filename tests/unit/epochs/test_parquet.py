@@ -3,16 +3,16 @@
 import numpy as np
 import pyarrow as pa
 
-from kuberec_runtime.checkpoint import TableRef
+from kuberec_runtime.checkpoint import Merged, TableRef
 from kuberec_runtime.epochs.parquet import ROW_GROUP, schema_of, table_batches
 from kuberec_runtime.table.buckets import key_of
 from tests.unit.epochs.epochs import CATE, USER, row
 
 
-def rows_of(*tables: tuple[TableRef, int]) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+def rows_of(*tables: tuple[TableRef, int]) -> dict[int, Merged]:
     keys = np.concatenate([key_of(t.ordinal, np.arange(n)) for t, n in tables])
     raw = np.concatenate([[row(float(i), i, 1_800_000_000 + i) for i in range(n)] for _, n in tables])
-    return {4: (keys, raw.astype(np.float32))}
+    return {4: Merged(keys, raw.astype(np.float32), np.zeros(0, np.int64))}
 
 
 def test_ids_come_back_and_the_linear_weight_has_a_column_of_its_own() -> None:
@@ -36,7 +36,7 @@ def test_state_and_counters_come_with_it_if_asked() -> None:
 
 def test_many_rows_come_in_row_groups_and_absent_tables_in_none() -> None:
     n = ROW_GROUP + 1
-    rows = {4: (key_of(USER.ordinal, np.arange(n)), np.zeros((n, 7), np.float32))}
+    rows = {4: Merged(key_of(USER.ordinal, np.arange(n)), np.zeros((n, 7), np.float32), np.zeros(0, np.int64))}
     assert [batch.num_rows for batch in table_batches(USER, rows, with_state=False)] == [ROW_GROUP, 1]
     assert table_batches(CATE, rows, with_state=True) == []
     assert table_batches(CATE, {}, with_state=True) == []

@@ -17,7 +17,14 @@ from kuberec_runtime.publish.publication import (
     unpack_delta,
     unpack_dense,
 )
-from kuberec_runtime.publish.resp import _array_header, _scan_bulks, encode_mget, encode_mset, parse_address
+from kuberec_runtime.publish.resp import (
+    _array_header,
+    _scan_bulks,
+    encode_mget,
+    encode_mset,
+    encode_unlink,
+    parse_address,
+)
 from kuberec_runtime.publish.rowtype import decode_rows, encode_rows
 
 ABOUT = Description(
@@ -45,6 +52,7 @@ def test_small_whole_numbers_survive_every_row_type(dtype: RowType) -> None:
 def test_commands_are_resp() -> None:
     ids = np.array([1, 2**40], np.int64)
     one, two = (1).to_bytes(8, "little"), (2**40).to_bytes(8, "little")
+    assert encode_unlink(b"p/", ids[:1]) == b"*2\r\n$6\r\nUNLINK\r\n$10\r\np/" + one + b"\r\n"
     assert encode_mget([(b"p/", ids)]) == b"*3\r\n$4\r\nMGET\r\n$10\r\np/" + one + b"\r\n$10\r\np/" + two + b"\r\n"
     values = np.array([[7, 8], [9, 10]], np.uint8)
     assert encode_mset(b"p/", ids, values) == (

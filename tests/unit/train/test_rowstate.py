@@ -11,7 +11,17 @@ import yaml
 
 from kuberec_api import RecModel, RecTraining
 from kuberec_api.model import Initializer, SparseOptimizer, SparseOptimizerKind
-from kuberec_runtime.checkpoint import FileRef, Link, LinkKind, Manifest, Store, iter_rows, open_store, write_rows
+from kuberec_runtime.checkpoint import (
+    FileRef,
+    Link,
+    LinkKind,
+    Manifest,
+    Store,
+    iter_rows,
+    open_store,
+    write_removed,
+    write_rows,
+)
 from kuberec_runtime.stream import PartitionStart, Position
 from kuberec_runtime.table import Rows, Table, bucket_of, shard_of
 from kuberec_runtime.table.dense import DenseState
@@ -20,7 +30,7 @@ from kuberec_runtime.train.job import Job
 from kuberec_runtime.train.ledger import Ledger
 from kuberec_runtime.train.reports import WorkerCut
 from kuberec_runtime.train.rowstate import OptimizerMismatchError, check_row_state, reference
-from kuberec_runtime.train.shardhost import ShardEpoch, buckets_of_shard
+from kuberec_runtime.train.shardhost import ShardEpoch, buckets_of_shard, removed_rows
 from kuberec_runtime.wire.messages import Push
 from kuberec_runtime.wire.shardstate import ShardState
 from tests.unit.wire.shards import config
@@ -73,8 +83,10 @@ def commit(store: Store, ledger: Ledger, states: Sequence[ShardState], samples: 
             rows = state.await_cut(epoch, "checkpoint", full, 20).rows[WIDTH]
         mine = buckets_of_shard(state.config.index, len(states))
         last = (mine.start, mine.stop - 1)
-        file = write_rows(store, prefix, WIDTH, rows.keys, rows.raw, shard=state.config.index, buckets=last)
-        parts.append(ShardEpoch((file,), NO_DENSE, {0: samples}))
+        files = [write_rows(store, prefix, WIDTH, rows.keys, rows.raw, shard=state.config.index, buckets=last)]
+        if rows.removed.size:
+            files.append(write_removed(store, prefix, WIDTH, rows.removed, shard=state.config.index, buckets=last))
+        parts.append(ShardEpoch(tuple(files), NO_DENSE, {0: samples}))
     worker = WorkerCut({0: Position(samples, 0)}, {0: samples}, {}, 0)
     ledger.commit(epoch, full, prefix, parts, [worker], STARTS, {}, {}, None)
 
@@ -82,7 +94,8 @@ def commit(store: Store, ledger: Ledger, states: Sequence[ShardState], samples: 
 def restored(store: Store, manifest: Manifest, index: int, shards: int, optimizer: SparseOptimizer) -> ShardState:
     state = shard(index, shards, optimizer)
     files = iter_rows(store, manifest, bucket_of, buckets_of_shard(index, shards))
-    state.restore(((f.width, Rows(keys, raw)) for f, keys, raw in files), None, manifest.samples_by_partition)
+    rows = ((f.width, removed_rows(keys) if raw is None else Rows(keys, raw)) for f, keys, raw in files)
+    state.restore(rows, None, manifest.samples_by_partition)
     return state
 
 
@@ -117,6 +130,45 @@ def test_training_goes_on_from_a_checkpoint_with_other_shards_as_if_nothing_had_
     found = {k: row for s in states for k, row in by_key(s.tables[WIDTH].take_dirty("checkpoint", full=True)).items()}
     assert found.keys() == expected.keys()
     assert all(np.array_equal(found[key], expected[key]) for key in expected)
+
+
+@pytest.mark.parametrize(("before", "after"), [(1, 3), (2, 1)])
+def test_removed_rows_stay_removed_through_full_links_deltas_and_another_number_of_shards(
+    before: int, after: int
+) -> None:
+    store = open_store(f"memory://tombstones-{before}")
+    optimizer = SparseOptimizer()
+    ledger = Ledger(job(optimizer), store)
+    ledger.start()
+    ledger.begin(NO_DENSE, STARTS)
+    states = [shard(i, before, optimizer) for i in range(before)]
+    whole = Table(WIDTH, optimizer, Initializer(), 1)
+    rng = np.random.default_rng(5)
+    for epoch in range(4):
+        learnt = steps(2, epoch)
+        push(states, learnt, 2 * epoch)
+        for keys, grads in learnt:
+            whole.push(keys, grads, now=1)
+        gone = np.unique(rng.integers(0, 900, 100))
+        whole.remove(gone)
+        for state in states:
+            state.tables[WIDTH].remove(gone[shard_of(gone, before) == state.config.index])
+        commit(store, ledger, states, 2 * (epoch + 1))
+    again = Ledger(job(optimizer, 2), store)
+    again.start()
+    resumed = again.resume()
+    assert resumed is not None
+    assert resumed.manifest.format == 2
+    states = [restored(store, resumed.manifest, i, after, optimizer) for i in range(after)]
+    expected = by_key(whole.take_dirty("checkpoint", full=True))
+    found, published = {}, set()
+    for state in states:
+        found |= by_key(state.tables[WIDTH].take_dirty("checkpoint", full=True))
+        published |= set(state.tables[WIDTH].take_dirty("publication").removed.tolist())
+    assert found.keys() == expected.keys()
+    assert all(np.array_equal(found[key], expected[key]) for key in expected)
+    assert set(gone.tolist()) <= published, "what was removed last may still be in the tier"
+    assert not published & found.keys()
 
 
 def by_key(rows: Rows) -> dict[int, np.ndarray]:
