@@ -26,6 +26,7 @@ class ShardConfig:
         digest: of the feature plan; peers with another one are refused.
         workers: how many workers there are, numbered from 0; a cut needs the mark of each.
         published: whether there are publications; if not, tables remember nothing for them but marks.
+        synchronous: whether the pushes of a step wait for each other and are applied in the order of the workers.
     """
 
     index: int
@@ -40,6 +41,7 @@ class ShardConfig:
     digest: str
     workers: int
     published: bool = True
+    synchronous: bool = False
 
     def __post_init__(self) -> None:
         """Refuses what can never work."""

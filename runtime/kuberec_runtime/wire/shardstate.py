@@ -14,8 +14,9 @@ Invariants, which together make a cut exact:
    pushed or cut, as the same push sent again would count twice. The attempt goes on from its last commit.
 6. *Nothing is forgotten*: dirty marks are cleared only by a take that succeeded; a take that fails midway, and
    `redirty` after a failed write, set them again. Rows set twice in two cuts are harmless, as a cut holds values.
+7. *In step* (Sync mode): see `rounds`. A push returns when its step is applied, so a mark behind it marks that step.
 
-Locks, always taken in this order: a worker's lock, the barrier's, a table's or the dense weights'.
+Locks, always taken in this order: the rounds', a worker's lock, the barrier's, a table's or the dense weights'.
 """
 
 import threading
@@ -26,35 +27,19 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from kuberec_runtime.crashpoints import crash_here
 from kuberec_runtime.table import DenseState, DenseWeights, Rows, Table, shard_of
 from kuberec_runtime.table.buckets import I64, foreign_key
 from kuberec_runtime.table.initial import F32
 from kuberec_runtime.table.table import Consumer
 from kuberec_runtime.wire.errors import CutAborted, CutTimeout, FrameError, StaleEpoch, WireRefused
 from kuberec_runtime.wire.messages import Push
+from kuberec_runtime.wire.rounds import Rounds
 from kuberec_runtime.wire.routing import dense_slice
+from kuberec_runtime.wire.session import Session, Superseded
 from kuberec_runtime.wire.shardconfig import Cut, DedupeMark, ShardConfig
 
 __all__ = ["Cut", "DedupeMark", "Session", "ShardConfig", "ShardState", "Superseded"]
-
-
-class Session:
-    """One worker's connection as the state knows it; `closed` is true once it may not hand in anything more."""
-
-    def __init__(self, worker: int, incarnation: int, hang_up: Callable[[], None]) -> None:
-        self.worker = worker
-        self.incarnation = incarnation
-        self.closed = False
-        self._hang_up = hang_up
-
-    def close(self) -> None:
-        """Ends the session and wakes the thread that serves it; returns at once."""
-        self.closed = True
-        self._hang_up()
-
-
-class Superseded(Exception):  # noqa: N818 - a signal between threads, not a failure
-    """The session was replaced by a newer connection of its worker, or the shard was restored or closed."""
 
 
 @dataclass
@@ -75,6 +60,7 @@ class ShardState:
         part = dense_slice(config.dense_size, config.index, config.shards)
         self.dense = DenseWeights(part.stop - part.start, config.dense_optimizer)
         self._workers = [_Worker() for _ in range(config.workers)]
+        self._rounds = Rounds(config.workers)
         self._barrier = threading.Condition()
         self._marks: dict[int, dict[int, Session]] = {}
         self._closed_epoch = -1
@@ -104,7 +90,7 @@ class ShardState:
         if not 0 <= worker < self.config.workers:
             raise WireRefused(f"shard {self.config.index} knows workers 0 to {self.config.workers - 1}, not {worker}")
         slot = self._workers[worker]
-        with slot.lock, self._barrier:
+        with self._rounds.lock, slot.lock, self._barrier:
             if self._over:
                 raise WireRefused(f"shard {self.config.index} is closing")
             if incarnation < slot.incarnation:
@@ -113,11 +99,14 @@ class ShardState:
                 )
             if slot.session is not None:
                 slot.session.close()
+                self._rounds.withdraw(slot.session)
             if incarnation > slot.incarnation:
                 slot.incarnation, slot.sequence = incarnation, -1
+                self._rounds.rejoin(worker)
             for marked in self._marks.values():
                 marked.pop(worker, None)
             slot.session = Session(worker, incarnation, hang_up)
+            self._rounds.lock.notify_all()
             self._barrier.notify_all()
             return slot.session
 
@@ -138,7 +127,7 @@ class ShardState:
             raise WireRefused(self._broken)
 
     def push(self, session: Session, push: Push) -> bool:
-        """Applies a push unless it was applied before; returns whether it was.
+        """Applies a push unless it was applied before; returns whether it was. In Sync mode its step is waited for.
 
         Nothing is applied unless all of it is acceptable.
 
@@ -152,6 +141,36 @@ class ShardState:
             raise FrameError(
                 f"dense gradient has {push.dense.size} floats, shard {self.config.index} holds {self.dense.size}"
             )
+        if self.config.synchronous:
+            return self._push_in_step(session, push)
+        return self._apply(session, push, int(time.time()))
+
+    def _push_in_step(self, session: Session, push: Push) -> bool:
+        """Parks a push until its step is complete; whoever completes it applies the pushes of all workers."""
+        slot = self._workers[session.worker]
+        with self._rounds.lock:
+            if session.closed:
+                raise Superseded
+            if push.sequence <= slot.sequence:
+                return self._apply(session, push, 0)
+            self._refuse_if_broken()
+            self._rounds.park(session, push)
+            try:
+                for owner, parked in self._rounds.complete():
+                    # Event time, not the clock's: what a row remembers must not depend on when it was computed.
+                    self._apply(owner, parked, parked.watermark // 1000)
+            finally:
+                self._rounds.lock.notify_all()
+            self._rounds.lock.wait_for(
+                lambda: session.closed or self._over or self._broken or slot.sequence >= push.sequence
+            )
+            if session.closed or self._over:
+                self._rounds.withdraw(session)
+                raise Superseded
+            self._refuse_if_broken()
+            return True
+
+    def _apply(self, session: Session, push: Push, now: int) -> bool:
         slot = self._workers[session.worker]
         with slot.lock:
             if session.closed:
@@ -161,7 +180,7 @@ class ShardState:
                     self.duplicates += 1
                 return False
             self._refuse_if_broken()
-            now = int(time.time())
+            crash_here("shard.before-apply")
             try:
                 for width, keys in push.keys.items():
                     self.tables[width].push(keys, push.grads[width], now=now)
@@ -176,6 +195,7 @@ class ShardState:
                 self.pushes += 1
             slot.sequence = push.sequence
             slot.watermark = max(slot.watermark, push.watermark)
+            crash_here("shard.applied")
             return True
 
     def mark(self, session: Session, epoch: int) -> bool:
@@ -334,6 +354,7 @@ class ShardState:
             taken += keys.size
         with ExitStack() as everyone:
             # All at once, so that no worker comes back between the end of its session and the new tables.
+            everyone.enter_context(self._rounds.lock)
             for slot in self._workers:
                 everyone.enter_context(slot.lock)
             for slot in self._workers:
@@ -346,6 +367,7 @@ class ShardState:
                 if worker < len(self._workers) and mark.incarnation >= self._workers[worker].incarnation:
                     self._workers[worker].incarnation = mark.incarnation
                     self._workers[worker].sequence = mark.sequence
+            self._rounds.reset((worker, slot.sequence) for worker, slot in enumerate(self._workers))
             everyone.enter_context(self._barrier)
             everyone.enter_context(self._count)
             self.tables = tables
@@ -365,9 +387,10 @@ class ShardState:
 
     def close(self) -> None:
         """Ends every session and every waiting cut."""
-        with self._barrier:
+        with self._rounds.lock, self._barrier:
             self._over = True
             for slot in self._workers:
                 if slot.session is not None:
                     slot.session.close()
+            self._rounds.lock.notify_all()
             self._barrier.notify_all()
