@@ -7,6 +7,7 @@ thread at a time writes, any number of threads read; a reader has an item's old 
 import threading
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -40,6 +41,8 @@ class ItemCache:
         files: folder of the files that the plan names; `$KUBEREC_FILES` or /etc/kuberec/files unless given.
         garbage: share of records that are old versions or deleted, at which a put compacts.
         backend: computes the item side: as for an engine.
+        keep_inputs: keeps every field that the plan reads of an item, also one that only the item's own outputs are
+            made of, so that `read` can give it back.
 
     Raises:
         FeatureError: if the sources have no items, or a file cannot be read.
@@ -52,9 +55,10 @@ class ItemCache:
         files: str | Path | None = None,
         garbage: float = 0.5,
         backend: Backend = "auto",
+        keep_inputs: bool = False,
     ) -> None:
         self.plan = plan
-        self.division = divide(plan, sources)
+        self.division = divide(plan, sources, keep_inputs)
         self._layout = lay_out(self.division)
         self._side = ItemSide(self.division, read_files(plan, files), choose_backend(backend))
         self._garbage = garbage
@@ -72,6 +76,11 @@ class ItemCache:
         """Bytes that are in use, of records, dictionaries and pools."""
         return self._store.nbytes
 
+    @property
+    def records(self) -> int:
+        """Number of records that take memory: items, and their old versions until the next compaction."""
+        return self._store.slots
+
     def __len__(self) -> int:
         return self._store.live
 
@@ -79,18 +88,32 @@ class ItemCache:
         """Returns what the cache has now; while it is held, it and the memory that it needs stay."""
         return self._view
 
-    def find(self, keys: Sequence[str] | pa.Array | pa.ChunkedArray) -> Items:
-        """Finds items by key.
+    def find(self, keys: Sequence[str] | pa.Array | pa.ChunkedArray, view: View | None = None) -> Items:
+        """Finds items by key, in what the cache has now or in a view that was taken before.
 
         Raises:
             FeatureError: if the keys are no texts.
         """
-        view = self._view
+        view = view or self._view
         return Items(view, find(view, key_array(keys)))
 
     def found(self, items: Items | Sequence[str] | pa.Array | pa.ChunkedArray) -> Items:
         """Returns items that were found before as they are, and finds keys."""
         return items if isinstance(items, Items) else self.find(items)
+
+    def read(self, items: Items, columns: Sequence[str]) -> list[pa.Array]:
+        """Returns columns of items as they were put, all of one moment; of an item that is not there, nulls.
+
+        Args:
+            items: that were found.
+            columns: names of `inputs` that are kept: with `keep_inputs` all that the plan reads.
+        """
+        records = Records.of(items.view, items.codes)
+        return [records.array(items.view.store.field(name)) for name in columns]
+
+    def keys(self, items: Items) -> pa.StringArray:
+        """Returns the keys of items that were found; a null of one that is not there."""
+        return Records.of(items.view, items.codes).keys()
 
     def put(self, items: pa.RecordBatch | pa.Table) -> None:
         """Adds items, or replaces those of the same key; of equal keys in a batch the last one counts.
@@ -120,10 +143,20 @@ class ItemCache:
         with self._lock:
             self._store.remove(find(self._store.view(), key_array(keys)))
 
-    def compact(self) -> None:
-        """Copies what is in use to fresh memory; what readers hold is freed when the last of them has finished."""
+    def compact(self, keep: Items | None = None) -> None:
+        """Copies what is in use to fresh memory; what readers hold is freed when the last of them has finished.
+
+        Args:
+            keep: all other items become unknown, but not to readers that found them before. Found since the last
+                compaction, each once.
+
+        Raises:
+            FeatureError: if they were found before it.
+        """
         with self._lock:
-            self._compact()
+            if keep is not None and keep.view.store is not self._store:
+                raise FeatureError(None, "the items to keep were found before a compaction", "find them again")
+            self._compact(None if keep is None else keep.codes)
 
     def _new_store(self) -> Store:
         store = Store(self.division, self._layout, self._side)
@@ -131,9 +164,10 @@ class ItemCache:
         store.append(columns, results, 1)  # slot 0 is the item that nobody knows
         return store
 
-    def _compact(self) -> None:
+    def _compact(self, keep: Any = None) -> None:
         old, new = self._store.view(), self._new_store()
-        known = np.flatnonzero(old.store.current.array[: old.store.dictionaries.count(KEYS)]).astype(np.int32)
+        among = np.arange(old.store.dictionaries.count(KEYS), dtype=np.int32) if keep is None else keep
+        known = among[old.store.current.array[among] != 0].astype(np.int32)
         for codes in np.array_split(known, range(_COMPACTED_AT_ONCE, len(known), _COMPACTED_AT_ONCE)):
             records = Records.of(old, codes)
             columns = {field.column.name: records.array(field) for field in self._layout.fields}

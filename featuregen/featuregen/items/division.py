@@ -65,19 +65,20 @@ class Division:
     joined: Mapping[str, Mapping[str, str]]
 
 
-def divide(plan: Plan, sources: Sources) -> Division:
+def divide(plan: Plan, sources: Sources, keep_inputs: bool = False) -> Division:
     """Divides a plan.
 
     Args:
         plan: the plan.
         sources: the sources that it was compiled from: they say what is the item's key, and what is an event's own.
+        keep_inputs: stores every field that the plan reads of an item, so that it can be given back.
 
     Raises:
         FeatureError: if there are no items.
     """
     if sources.item is None:
         raise FeatureError(None, "there are no items to keep", "the spec's sources have no 'item'")
-    return _Divider(plan, sources, f"item.{sources.item.key}").division()
+    return _Divider(plan, sources, f"item.{sources.item.key}").division(keep_inputs)
 
 
 class _Divider:
@@ -92,7 +93,7 @@ class _Divider:
         self._coded: list[Coded] = []
         self._joined = self._join()
 
-    def division(self) -> Division:
+    def division(self, keep_inputs: bool) -> Division:
         plan = self._plan
         item = [o for o in plan.operations if o.output.side == "item"]
         listed = tuple(o for o in item if self._is_listed(o))
@@ -108,6 +109,10 @@ class _Divider:
         for columns in self._joined.values():
             for column in columns.values():
                 self._store(column)
+        if keep_inputs:
+            for given in plan.inputs:
+                if given.name.startswith("item."):
+                    self._store(given.name)
         shared = tuple(i for i in plan.inputs if not i.of_candidate)
         read = {column for o in (*kept, *(d.operation for d in derivations)) for column in o.read}
         own = tuple(c for c in self._candidates() if c.name in read)

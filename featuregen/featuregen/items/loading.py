@@ -125,9 +125,9 @@ class Records:
             return Column(self._rows, ids[:total], offsets)
         name, store = result.operation.output.name, self._view.store
         step = self._of_record(LOAD_IDS, result.at)
-        self._run(step, {})
+        self._run(step, {T_POOL: store.id_pools[name].address})  # says how many there are
         ids = np.empty(int(step[0, T_NEEDED]), np.int64)
-        fields |= {T_OUT: ids.ctypes.data, T_POOL: store.id_pools[name].address, T_CAPACITY: len(ids)}
+        fields |= {T_OUT: ids.ctypes.data, T_CAPACITY: len(ids)}
         weights = None
         if name in store.weight_pools:
             weights = np.empty(len(ids), np.float32)

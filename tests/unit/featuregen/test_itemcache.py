@@ -162,6 +162,40 @@ def test_a_put_that_is_refused_changes_nothing() -> None:
     assert row_of(features, 0)["price"] == [1.0]
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_what_was_put_is_given_back(seed: int) -> None:
+    """Also what only an item's own outputs are made of, after it was replaced, and after others were forgotten."""
+    rng = Random(seed)
+    for _ in range(10):
+        plan, _ = random_plan(rng, list(OPERATORS))
+        cache = ItemCache(plan, Sources.model_validate(SOURCES), files=FILES, keep_inputs=True)
+        rows = [row | {"item.iid": f"k{index}"} for index, row in enumerate(random_rows(rng, plan, 6))]
+        cache.put(_table(cache, rows[:4]))
+        read = [column.name for column in plan.inputs if column.name.startswith("item.")]
+        found = cache.find(["k2", "nobody", "k0", "k2"])
+        cache.put(_table(cache, [rows[5] | {"item.iid": "k2"}, *rows[3:5]]))
+        cache.compact(keep=cache.find(["k2"]))
+        put = _table(cache, [rows[2], {}, rows[0], rows[2]])
+        for name, array in zip(read, cache.read(found, read), strict=True):
+            assert repr(array.to_pylist()) == repr(put.column(name).to_pylist()), name
+            array.validate(full=True)
+        assert cache.keys(found).to_pylist() == ["k2", None, "k0", "k2"]
+        assert cache.keys(cache.find(["k0", "k2", "k4"])).to_pylist() == [None, "k2", None] and len(cache) == 1
+        replaced = _table(cache, [rows[5] | {"item.iid": "k2"}])
+        for name, array in zip(read, cache.read(cache.find(["k2"]), read), strict=True):
+            assert repr(array.to_pylist()) == repr(replaced.column(name).to_pylist()), name
+
+
+def test_items_that_were_found_before_a_compaction_cannot_be_kept_after_it() -> None:
+    plan = plan_of(SMALL, FEATURES)
+    cache = ItemCache(plan, Sources.model_validate(SMALL))
+    cache.put(_table(cache, [_item("k1", 1)]))
+    found = cache.find(["k1"])
+    cache.compact()
+    with pytest.raises(FeatureError, match="before a compaction"):
+        cache.compact(keep=found)
+
+
 def test_a_cache_of_another_plan_is_refused() -> None:
     plan, other = plan_of(SMALL, FEATURES), plan_of(SMALL, FEATURES[:2])
     cache = ItemCache(other, Sources.model_validate(SMALL))
