@@ -96,11 +96,11 @@ def test_shards_in_the_wrong_order_are_noticed(shards: Callable[..., list[Shard]
 def test_another_wire_version_is_refused_with_a_reason(shards: Callable[..., list[Shard]]) -> None:
     (shard,) = shards(1)
     with socket.create_connection(shard.listen(), 5) as sock:
-        sock.sendall(HEADER.pack(MAGIC, VERSION + 1, Kind.HELLO, 0, 10) + b"0123456789")
+        sock.sendall(HEADER.pack(MAGIC, VERSION + 1, Kind.HELLO, 0, 10, 0) + b"0123456789")
         inbox = Inbox()
         header = inbox.header(sock, 4096)
         assert header.kind is Kind.REFUSED
-        assert "wire version 2, this side 1" in parse_reason(inbox.body(sock, header.length))
+        assert "wire version 3, this side 2" in parse_reason(inbox.body(sock, header.length))
 
 
 def test_a_stale_incarnation_is_refused_even_while_connected(shards: Callable[..., list[Shard]]) -> None:
@@ -123,12 +123,12 @@ def test_garbage_never_hurts_a_shard(shards: Callable[..., list[Shard]]) -> None
     hello = pack_hello(Hello(0, 1, 0, 1, DIGEST, TOKEN))
     attacks: list[tuple[bool, bytes]] = [
         (True, pack_header(Kind.PUSH, 2**29) + b"x" * 100),
-        (True, pack_header(Kind.PUSH, 2**62)),
+        (True, pack_header(Kind.PUSH, 2**32 - 1)),
         (True, pack_header(Kind.HELLO, 8) + b"x" * 8),
         (True, pack_header(Kind.ROWS, 8) + b"x" * 8),
-        (True, pack_header(Kind.PULL, 32) + struct.pack("<QIIQQ", 1, 1, 0, 2, 2**60)),
-        (True, pack_header(Kind.PULL, 40) + struct.pack("<QIIQQq", 1, 1, 0, 2, 1, -4)),
-        (False, pack_header(Kind.HELLO, 2**40)),
+        (True, pack_header(Kind.PULL, 40) + struct.pack("<QIIQQQ", 1, 1, 0, 0, 2, 2**60)),
+        (True, pack_header(Kind.PULL, 48) + struct.pack("<QIIQQQq", 1, 1, 0, 0, 2, 1, -4)),
+        (False, pack_header(Kind.HELLO, 2**31)),
         (False, pack_header(Kind.PULL, 0)),
         (False, b""),
     ]

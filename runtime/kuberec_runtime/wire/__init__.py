@@ -1,4 +1,4 @@
-"""The data plane between workers and shards: framed TCP, pushes applied once, and the barrier of a cut."""
+"""The data plane between workers and shards: frames, pushes applied once, and the barrier of a cut."""
 
 from kuberec_runtime.table.dense import DenseState
 from kuberec_runtime.table.table import Rows
@@ -6,13 +6,14 @@ from kuberec_runtime.wire.client import Pulled, ShardPool
 from kuberec_runtime.wire.errors import (
     CutAborted,
     CutTimeout,
+    FrameDamaged,
     FrameError,
     ShardLost,
     StaleEpoch,
     WireError,
     WireRefused,
 )
-from kuberec_runtime.wire.link import Patience
+from kuberec_runtime.wire.link import Patience, Terms
 from kuberec_runtime.wire.routing import dense_slice
 from kuberec_runtime.wire.server import Shard, ShardReport
 from kuberec_runtime.wire.shardconfig import Cut, DedupeMark, ShardConfig
@@ -23,6 +24,7 @@ __all__ = [
     "CutTimeout",
     "DedupeMark",
     "DenseState",
+    "FrameDamaged",
     "FrameError",
     "Patience",
     "Pulled",
@@ -33,6 +35,7 @@ __all__ = [
     "ShardPool",
     "ShardReport",
     "StaleEpoch",
+    "Terms",
     "WireError",
     "WireRefused",
     "dense_slice",

@@ -11,11 +11,13 @@ from functools import partial
 
 import numpy as np
 
+from kuberec_api.training import RowType
 from kuberec_runtime.table.buckets import I64
 from kuberec_runtime.table.initial import F32
 from kuberec_runtime.wire import messages
 from kuberec_runtime.wire.errors import FrameError
-from kuberec_runtime.wire.link import Link, Patience
+from kuberec_runtime.wire.halves import Values, decode, encode
+from kuberec_runtime.wire.link import Link, Patience, Terms
 from kuberec_runtime.wire.messages import Hello
 from kuberec_runtime.wire.routing import Route, dense_slice, group_rows, merge_rows, route
 
@@ -41,6 +43,8 @@ class ShardPool:
         self._pulling = threading.Lock()
         self._pushing = threading.Lock()
         self._request = 0
+        self._dense = [0] * len(links)
+        self._values = links[0].terms.values
 
     @classmethod
     def connect(
@@ -51,6 +55,7 @@ class ShardPool:
         worker: int,
         incarnation: int,
         patience: Patience | None = None,
+        terms: Terms | None = None,
     ) -> "ShardPool":
         """Connects to every shard.
 
@@ -62,16 +67,18 @@ class ShardPool:
             incarnation: greater than that of any earlier process or rollback of this worker; an attempt number in the
                 high bits keeps it rising over attempts.
             patience: timeouts.
+            terms: row type, shared memory, checksums.
 
         Raises:
             WireRefused: a shard will not serve this worker; the message says why.
             ShardLost: a shard cannot be reached.
         """
         links: list[Link] = []
+        terms = terms or Terms()
         try:
             for shard, (host, port) in enumerate(addresses):
-                hello = Hello(shard, len(addresses), worker, incarnation, digest, token)
-                links.append(Link((host, port), hello, patience or Patience()))
+                hello = Hello(shard, len(addresses), worker, incarnation, digest, token, terms.values, terms.share)
+                links.append(Link((host, port), hello, patience or Patience(), terms))
         except BaseException:
             for link in links:
                 link.close()
@@ -93,6 +100,11 @@ class ShardPool:
         """Connections mended so far."""
         return sum(link.reconnects for link in self._links)
 
+    @property
+    def ways(self) -> list[str]:
+        """How rows travel now, by shard."""
+        return [link.way for link in self._links]
+
     def pull(self, keys: Mapping[int, I64]) -> Pulled:
         """Current rows of `keys` (int64, shape (n,), unique, by width) and the dense weights.
 
@@ -107,21 +119,18 @@ class ShardPool:
             out = {width: np.empty((array.size, width), np.float32) for width, array in keys.items()}
             dense: list[F32] = [np.empty(0, np.float32)] * shards
 
-            def deliver(shard: int, rows: dict[int, F32], part: F32) -> None:
+            def deliver(shard: int, rows: dict[int, Values], part: F32) -> None:
                 for width, way in routes.items():
                     got, order = rows.get(width), way.order[way.part(shard)]
                     if got is None or got.shape != (order.size, width):
                         raise FrameError(f"shard {shard} answered other rows than were asked for")
-                    merge_rows(got, order, out[width])
+                    merge_rows(decode(got, self._values), order, out[width])
                 dense[shard] = part.copy()
+                self._dense[shard] = part.size
 
             for link in self._links:
                 wanted = {width: way.keys[way.part(link.shard)] for width, way in routes.items()}
-                link.ask(
-                    self._request,
-                    messages.pack_pull(self._request, wanted),
-                    partial(deliver, link.shard),
-                )
+                link.ask(self._request, wanted, self._dense[link.shard], partial(deliver, link.shard))
             for link in self._links:
                 link.answered()
             return Pulled(out, dense[0] if shards == 1 else np.concatenate(dense))
@@ -135,7 +144,9 @@ class ShardPool:
         applied: Mapping[int, int],
         watermark: int = 0,
     ) -> None:
-        """Sends one step's gradients to all shards and returns; the arrays may be changed afterwards.
+        """Sends one step's gradients to all shards; the arrays may be changed afterwards.
+
+        Returns once they are sent, which is at once unless too many bytes are under way.
 
         Every shard gets the push, with its share of the rows (perhaps none) and of the dense gradient, so that all
         count the same samples.
@@ -156,7 +167,6 @@ class ShardPool:
         if set(keys) != set(grads):
             raise ValueError(f"keys have widths {sorted(keys)}, gradients {sorted(grads)}")
         routes: dict[int, Route] = {}
-        grouped: dict[int, F32] = {}
         for width, array in keys.items():
             if grads[width].shape != (array.size, width) or grads[width].dtype != np.float32:
                 raise ValueError(
@@ -164,19 +174,25 @@ class ShardPool:
                     f"got {grads[width].dtype} {grads[width].shape}"
                 )
             routes[width] = route(array, shards)
-            grouped[width] = group_rows(grads[width], routes[width].order)
-        dense = np.array(dense_grad, np.float32, copy=True).reshape(-1)
+        dense = np.asarray(dense_grad, np.float32).reshape(-1)
         with self._pushing:
             for link in self._links:
-                parts = messages.pack_push(
-                    sequence,
-                    watermark,
-                    {width: way.keys[way.part(link.shard)] for width, way in routes.items()},
-                    {width: grouped[width][way.part(link.shard)] for width, way in routes.items()},
-                    applied,
-                    dense[dense_slice(dense.size, link.shard, shards)],
-                )
-                link.push(sequence, parts)
+                mine = dense[dense_slice(dense.size, link.shard, shards)]
+                parts = {width: way.part(link.shard) for width, way in routes.items()}
+                wanted = {width: way.keys[parts[width]] for width, way in routes.items()}
+                counts = {width: array.size for width, array in wanted.items()}
+                region = link.outbox(messages.push_size(counts, len(applied), mine.size, self._values))
+                places = messages.write_push(region.bytes, sequence, watermark, wanted, applied, mine, self._values)
+                for width, way in routes.items():
+                    self._fill(places[width], grads[width], way.order[parts[width]])
+                link.push(sequence, region)
+
+    def _fill(self, place: Values, grads: F32, order: I64) -> None:
+        """Gathers a shard's gradients to where they travel from."""
+        if self._values is RowType.FLOAT32:
+            group_rows(grads, order, place)
+        else:
+            encode(group_rows(grads, order), self._values, place)
 
     def wait(self, outstanding: int) -> None:
         """Returns once every shard has acknowledged all but `outstanding` pushes (bounded staleness).

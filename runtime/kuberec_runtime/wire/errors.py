@@ -9,6 +9,10 @@ class FrameError(WireError):
     """Bytes that are no frame of this protocol, or exceed a limit; the connection that sent them is closed."""
 
 
+class FrameDamaged(FrameError):  # noqa: N818 - named for what happened
+    """A checksum does not match: bits changed on the way. The connection is closed; a new one sends again."""
+
+
 class WireRefused(WireError):  # noqa: N818 - named for what happened
     """The shard answered, and will not serve this peer: version, token, digest, topology or a stale incarnation.
 

@@ -4,24 +4,37 @@ Invariants:
 - Whatever changes the shard (pushes, marks) is kept, in order, until the shard says that it is done; after a
   reconnection all of it is sent again before anything new. The shard drops what it had applied: each applies once.
 - There is no reader thread: whoever waits for an answer reads, one at a time, and hands out what it finds.
-- Reconnecting holds the send lock, so nothing overtakes what is sent again.
+- Reconnecting holds the send lock, so nothing overtakes what is sent again. What lay in the old connection's segment is
+  sent again through the stream: its memory stays mapped as long as it is kept.
+- Bytes under way are bounded: who would push more waits for acknowledgements first.
 """
 
-import socket
-import struct
+import logging
+import math
+import random
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
+
+from kuberec_api.training import RowType
+from kuberec_runtime.table.buckets import I64
 from kuberec_runtime.table.initial import F32
 from kuberec_runtime.wire import messages
-from kuberec_runtime.wire.errors import FrameError, ShardLost, WireError, WireRefused
-from kuberec_runtime.wire.frames import BODY_LIMIT, Buffer, Inbox, Kind, send_frame, tune
+from kuberec_runtime.wire.channel import Channel, Frame
+from kuberec_runtime.wire.dial import Dialled, dial
+from kuberec_runtime.wire.errors import FrameDamaged, FrameError, ShardLost, WireError, WireRefused
+from kuberec_runtime.wire.frames import BODY_LIMIT, Kind
+from kuberec_runtime.wire.halves import Values
 from kuberec_runtime.wire.messages import Hello
+from kuberec_runtime.wire.segment import Region
 
-Parts = Sequence[Buffer]
+log = logging.getLogger(__name__)
+
+Deliver = Callable[[dict[int, Values], F32], None]
 
 
 @dataclass(frozen=True)
@@ -30,9 +43,10 @@ class Patience:
 
     Attributes:
         connect: for one attempt to connect and shake hands.
-        reconnect: for all attempts to reach a shard again before it counts as lost.
+        reconnect: for all attempts to reach a shard again, and to get one answer of it, before it counts as lost.
         answer: for an answer on a connection that stands; must exceed the time a cut may take.
-        backoff: before the second attempt; doubles up to one second.
+        backoff: before the second attempt; doubles up to one second, and half of each pause is drawn by chance, so
+            that workers which lost a shard together do not come back together.
     """
 
     connect: float = 5.0
@@ -42,18 +56,49 @@ class Patience:
 
 
 @dataclass(frozen=True)
+class Terms:
+    """What a worker asks of its connections.
+
+    Attributes:
+        values: type of rows and gradients on the wire.
+        share: use shared memory with shards that are within reach of it.
+        checked: a CRC-32 on every frame.
+        under_way: bytes that may be sent and not acknowledged, by shard; a single push may be larger.
+    """
+
+    values: RowType = RowType.FLOAT32
+    share: bool = True
+    checked: bool = False
+    under_way: int = 128 << 20
+
+
+@dataclass(frozen=True)
 class _Kept:
     kind: Kind
     number: int
-    parts: Parts
+    body: Region
+
+
+@dataclass(frozen=True)
+class _Asked:
+    request: int
+    body: Region
+    answer: Region | None
+    deliver: Deliver
+
+    def free(self) -> None:
+        self.body.free()
+        if self.answer is not None:
+            self.answer.free()
 
 
 class Link:
     """Connection of a worker to the shard that `hello` names. Methods may be called from several threads."""
 
-    def __init__(self, address: tuple[str, int], hello: Hello, patience: Patience) -> None:
+    def __init__(self, address: tuple[str, int], hello: Hello, patience: Patience, terms: Terms | None = None) -> None:
         self.address = address
         self.shard = hello.shard
+        self.terms = terms or Terms()
         self._hello = hello
         self._patience = patience
         self._sending = threading.RLock()
@@ -61,48 +106,86 @@ class Link:
         self._state = threading.Condition()
         self._kept: deque[_Kept] = deque()
         self._pushes = 0
-        self._asked: tuple[int, Parts] | None = None
-        self._deliver: Callable[[dict[int, F32], F32], None] | None = None
-        self._inbox = Inbox()
+        self._under_way = 0
+        self._asked: _Asked | None = None
         self._generation = 0
         self._failure: WireError | None = None
+        self._breaks = 0
+        self._trouble = self._mended = -math.inf
         self._closed = False
         self.reconnects = 0
-        self._sock = self._connect_within(patience.reconnect)
+        self._channel = self._connect_by(time.monotonic() + patience.reconnect)
+
+    @property
+    def way(self) -> str:
+        """How rows travel now: "shared memory", "unix socket" or "tcp"."""
+        channel = self._channel
+        if channel.arena is not None:
+            return "shared memory"
+        return "unix socket" if channel.sock.family.name == "AF_UNIX" else "tcp"
 
     # -- sending --------------------------------------------------------------------------------------------------
 
-    def push(self, sequence: int, parts: Parts) -> None:
-        """Sends a push and keeps it until it is acknowledged; its arrays must not change before that."""
+    def outbox(self, size: int) -> Region:
+        """Memory for the body of one push, to be filled and handed to `push`; waits while too much is under way."""
+        self._read_until(lambda: not self._kept or self._under_way + size <= self.terms.under_way)
+        return self._region(size)
+
+    def _region(self, size: int) -> Region:
+        if size > BODY_LIMIT:
+            raise FrameError(f"a body of {size} bytes for shard {self.shard} exceeds the limit of {BODY_LIMIT}")
+        arena = self._channel.arena
+        region = arena.take(size) if arena is not None else None
+        return region or Region(np.empty(size, np.uint8))
+
+    def push(self, sequence: int, body: Region) -> None:
+        """Sends a push and keeps it until it is acknowledged; its memory belongs to the link from here on."""
         with self._state:
             self._pushes += 1
-        self._keep_and_send(_Kept(Kind.PUSH, sequence, parts))
+        self._keep_and_send(_Kept(Kind.PUSH, sequence, body))
 
     def mark(self, epoch: int) -> None:
         """Sends MARK(epoch) and keeps it until the shard says that the epoch is closed."""
-        self._keep_and_send(_Kept(Kind.MARK, epoch, messages.pack_number(epoch)))
+        body = np.frombuffer(messages.pack_number(epoch)[0], np.uint8)
+        self._keep_and_send(_Kept(Kind.MARK, epoch, Region(body)))
 
     def _keep_and_send(self, kept: _Kept) -> None:
         with self._sending:
             self._check()
             with self._state:
                 self._kept.append(kept)
-            self._send(kept.kind, kept.parts)
+                self._under_way += kept.body.bytes.size
+            self._send(kept.kind, kept.body)
 
-    def ask(self, request: int, parts: Parts, deliver: Callable[[dict[int, F32], F32], None]) -> None:
-        """Sends a pull; `deliver(rows, dense)` is called by `answered`, its arrays are valid only during the call."""
+    def ask(self, request: int, keys: dict[int, I64], dense: int, deliver: Deliver) -> None:
+        """Sends a pull; `deliver(rows, dense)` is called by `answered`, its arrays are valid only during the call.
+
+        Args:
+            request: number of the pull.
+            keys: by width.
+            dense: floats of the shard's dense slice as far as known; an answer with more comes through the stream.
+            deliver: gets rows as they lie in the body, by width, and the dense slice.
+        """
+        counts = {width: array.size for width, array in keys.items()}
         with self._sending:
             self._check()
+            body = self._region(messages.pull_size(counts))
+            answer = self._region(messages.rows_size(counts, dense, self.terms.values)) if body.arena else None
+            if answer is not None and answer.arena is not None:
+                messages.write_pull(body.bytes, request, keys, answer.place, answer.bytes.size)
+            else:
+                messages.write_pull(body.bytes, request, keys)
+                answer = None
             with self._state:
-                self._asked, self._deliver = (request, parts), deliver
-            self._send(Kind.PULL, parts)
+                self._asked = _Asked(request, body, answer, deliver)
+            self._send(Kind.PULL, body)
 
-    def _send(self, kind: Kind, parts: Parts) -> None:
-        sock = self._sock
+    def _send(self, kind: Kind, body: Region) -> None:
+        channel = self._channel
         try:
-            send_frame(sock, kind, parts)
+            channel.send_region(kind, body)
         except OSError as error:
-            self._mend(self._generation, sock, error)
+            self._mend(self._generation, channel, error)
 
     # -- waiting --------------------------------------------------------------------------------------------------
 
@@ -145,33 +228,37 @@ class Link:
                         self._state.wait(0.05)
 
     def _read_one(self) -> None:
-        generation, sock = self._generation, self._sock
+        generation, channel = self._generation, self._channel
         try:
-            header = self._inbox.header(sock, BODY_LIMIT)
-            body = self._inbox.body(sock, header.length)
+            frame = channel.receive(BODY_LIMIT)
         except TimeoutError:
             raise self._fail(ShardLost(self.shard, self.address, f"no answer in {self._patience.answer:g} s")) from None
-        except OSError as error:
-            self._mend(generation, sock, error)
+        except (OSError, FrameDamaged) as error:
+            self._mend(generation, channel, error)
             return
         except FrameError as error:
             raise self._fail(error) from error
-        self._receive(header.kind, body)
+        self._breaks = 0
+        self._receive(frame)
 
-    def _receive(self, kind: Kind, body: messages.Body) -> None:
+    def _receive(self, frame: Frame) -> None:
+        kind, body = frame.kind, frame.body
         if kind is Kind.ACK:
             self._done(Kind.PUSH, messages.parse_number(body, "ACK"))
         elif kind is Kind.MARKED:
             self._done(Kind.MARK, messages.parse_marked(body)[0])
         elif kind is Kind.ROWS:
-            request, rows, dense = messages.parse_rows(body)
+            request, rows, dense = messages.parse_rows(body, self.terms.values)
             with self._state:
-                if self._asked is None or self._asked[0] != request or self._deliver is None:
-                    return
-                deliver = self._deliver
-            deliver(rows, dense)
+                asked = self._asked
+            if asked is None or asked.request != request:
+                return
+            if frame.shared and (asked.answer is None or asked.answer.place != frame.place):
+                raise self._fail(FrameError(f"shard {self.shard} answered where nobody asked for it"))
+            asked.deliver(rows, dense)
             with self._state:
-                self._asked = self._deliver = None
+                self._asked = None
+            asked.free()
         elif kind is Kind.REFUSED:
             raise self._fail(WireRefused(f"shard {self.shard}: {messages.parse_reason(body)}"))
         else:
@@ -181,76 +268,88 @@ class Link:
         with self._state:
             if not self._kept or self._kept[0].kind is not kind or self._kept[0].number != number:
                 raise self._fail(FrameError(f"shard {self.shard} acknowledged {kind.name} {number} out of turn"))
-            self._kept.popleft()
+            done = self._kept.popleft()
+            self._under_way -= done.body.bytes.size
             if kind is Kind.PUSH:
                 self._pushes -= 1
+        done.body.free()
 
     # -- connecting -----------------------------------------------------------------------------------------------
 
-    def _mend(self, generation: int, broken: socket.socket, cause: OSError) -> None:
+    def _mend(self, generation: int, broken: Channel, cause: Exception) -> None:
         """Reconnects, unless someone else did, and sends again all that is kept and the pull that waits."""
-        _hang_up(broken)  # whoever else uses it wakes up
+        broken.hang_up()  # whoever else uses it wakes up
         with self._sending:
             self._check()
-            deadline = time.monotonic() + self._patience.reconnect
+            if generation != self._generation:
+                return
+            # A shard must not only be reached in time but also answer, or a way that breaks every frame would be tried
+            # for ever.
+            now = time.monotonic()
+            if not self._breaks or now - self._mended > self._patience.reconnect:
+                self._breaks, self._trouble = 0, now
+            deadline = self._trouble + self._patience.reconnect
+            if self._breaks:
+                time.sleep(self._pause(self._breaks))
+            self._breaks += 1
             while generation == self._generation:
                 try:
-                    sock = self._connect_within(deadline - time.monotonic(), cause)
+                    channel = self._connect_by(deadline, cause)
                 except WireError as error:
                     raise self._fail(error) from cause
                 self.reconnects += 1
                 try:
-                    with self._state:
-                        again, asked = list(self._kept), self._asked
-                    for kept in again:
-                        send_frame(sock, kept.kind, kept.parts)
-                    if asked is not None:
-                        send_frame(sock, Kind.PULL, asked[1])
+                    self._send_again(channel)
                 except OSError as error:
                     cause = error
-                    sock.close()
+                    channel.close()
                     continue
-                old, self._sock = self._sock, sock
+                old, self._channel = self._channel, channel
                 self._generation += 1
+                self._mended = time.monotonic()
                 old.close()
 
-    def _connect_within(self, seconds: float, cause: Exception | None = None) -> socket.socket:
-        deadline = time.monotonic() + seconds
-        pause = self._patience.backoff
+    def _send_again(self, channel: Channel) -> None:
+        with self._state:
+            again, asked = list(self._kept), self._asked
+        for kept in again:
+            channel.send(kept.kind, [kept.body.bytes.data])
+        if asked is not None:
+            messages.forget_room(asked.body.bytes)
+            channel.send(Kind.PULL, [asked.body.bytes.data])
+
+    def _connect_by(self, deadline: float, cause: Exception | None = None) -> Channel:
+        tries, began = 0, time.monotonic()
         while True:
             if self._closed:
                 raise ShardLost(self.shard, self.address, "the pool is closed")
             try:
-                return self._connect()
-            except OSError as error:
+                dialled = dial(
+                    self.address, self._hello, self._patience.connect, self._patience.answer, self.terms.checked
+                )
+                self._tell(dialled)
+                return dialled.channel
+            except (OSError, FrameDamaged) as error:
                 cause = error
             except FrameError as error:
                 raise WireRefused(f"shard {self.shard}: {error}") from error
-            if time.monotonic() + pause > deadline:
-                raise ShardLost(self.shard, self.address, f"no connection within {seconds:.1f} s: {cause}") from cause
-            time.sleep(pause)
-            pause = min(2 * pause, 1.0)
+            tries += 1
+            wait = self._pause(tries)
+            if time.monotonic() + wait > deadline:
+                reason = f"no connection within {max(deadline - began, 0):.1f} s: {cause}"
+                raise ShardLost(self.shard, self.address, reason) from cause
+            time.sleep(wait)
 
-    def _connect(self) -> socket.socket:
-        sock = socket.create_connection(self.address, self._patience.connect)
-        try:
-            tune(sock)
-            send_frame(sock, Kind.HELLO, messages.pack_hello(self._hello))
-            inbox = Inbox()
-            header = inbox.header(sock, 1 << 16)
-            body = inbox.body(sock, header.length)
-            if header.kind is Kind.REFUSED:
-                raise WireRefused(f"shard {self.shard}: {messages.parse_reason(body)}")
-            if header.kind is not Kind.WELCOME:
-                raise FrameError(f"the answer to HELLO is {header.kind.name}")
-            # A receive timeout of the kernel, not of Python: a blocking socket needs one call per read instead of two.
-            sock.settimeout(None)
-            whole, rest = divmod(self._patience.answer, 1)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("@ll", int(whole), int(rest * 1e6)))
-            return sock
-        except BaseException:
-            sock.close()
-            raise
+    def _pause(self, tries: int) -> float:
+        longest = min(self._patience.backoff * 2 ** min(tries - 1, 30), 1.0)
+        return longest * (0.5 + 0.5 * random.random())
+
+    def _tell(self, dialled: Dialled) -> None:
+        place = f"shard {self.shard} at {self.address[0]}:{self.address[1]}"
+        if dialled.channel.arena is not None:
+            log.info("%s: rows travel through shared memory", place)
+        elif self._hello.share:
+            log.info("%s: rows travel through a socket: %s", place, dialled.reason)
 
     def _check(self) -> None:
         if self._failure is not None:
@@ -261,18 +360,11 @@ class Link:
             if self._failure is None:
                 self._failure = error
             self._state.notify_all()
-        _hang_up(self._sock)
+        self._channel.hang_up()
         return self._failure
 
     def close(self) -> None:
         """Hangs up; what is not acknowledged may or may not have been applied."""
         self._closed = True
         self._fail(ShardLost(self.shard, self.address, "the pool is closed"))
-        self._sock.close()
-
-
-def _hang_up(sock: socket.socket) -> None:
-    try:
-        sock.shutdown(socket.SHUT_RDWR)
-    except OSError:
-        pass  # not connected any more
+        self._channel.close()

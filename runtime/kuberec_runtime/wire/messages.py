@@ -1,41 +1,49 @@
 """Bodies of frames: offsets into raw arrays. Parsing checks every count against the length before it makes a view.
 
 All numbers are little endian; every array starts at a multiple of its element size. A *block list* is one
-`(width uint32, 0 uint32, rows uint64)` per table width.
+`(width uint32, 0 uint32, rows uint64)` per table width. A *value* is float32, or half of it, as HELLO says.
 
 | frame   | body |
 |---------|------|
-| HELLO   | shard, shards, worker, 0 (uint32 each), incarnation (uint64), digest (64 bytes), token (rest) |
-| PULL    | request (uint64), blocks (uint32), 0, block list, keys (int64) |
-| ROWS    | request (uint64), blocks (uint32), 0, dense floats (uint64), block list, rows (float32), dense (float32) |
+| HELLO   | shard, shards, worker, terms (uint32 each), incarnation (uint64), digest (64 bytes), token (rest) |
+| WELCOME | bytes of the shared segment, whose descriptor follows, or 0 (int64) |
+| PULL    | request (uint64), blocks (uint32), place of the answer (uint32) and room there (uint64), block list, |
+|         | keys (int64) |
+| ROWS    | request (uint64), blocks (uint32), 0, dense floats (uint64), block list, dense (float32), rows (values) |
 | PUSH    | sequence, watermark (int64), blocks, partitions (uint32), dense floats (uint64), block list, |
-|         | applied (int64 partition, int64 samples), keys (int64), gradients (float32), dense gradient (float32) |
+|         | applied (int64 partition, int64 samples), keys (int64), dense gradient (float32), gradients (values) |
 | ACK     | sequence (int64) |
 | MARK    | epoch (int64) |
 | MARKED  | epoch (int64), 1 taken or 0 aborted (int64) |
 | REFUSED | reason, UTF-8 |
+
+A body may lie in memory that the sender still writes: every number is read once, and what is checked is a copy.
 """
 
+import math
 import struct
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 
+from kuberec_api.training import RowType
 from kuberec_runtime.table.buckets import I64
 from kuberec_runtime.table.initial import F32
 from kuberec_runtime.wire.errors import FrameError
-from kuberec_runtime.wire.frames import Buffer, part
-
-Body = npt.NDArray[np.uint8]
+from kuberec_runtime.wire.frames import BODY_LIMIT, Body, Buffer
+from kuberec_runtime.wire.halves import CODES, DTYPE, ITEM, Values, decode
 
 _HELLO = struct.Struct("<IIIIQ64s")
-_PULL = struct.Struct("<QII")
+_PULL = struct.Struct("<QIIQ")
+_ROOM = slice(12, 24)
 _ROWS = struct.Struct("<QIIQ")
 _PUSH = struct.Struct("<qqIIQ")
 _ONE = struct.Struct("<q")
 _TWO = struct.Struct("<qq")
+_BLOCK = struct.Struct("<QQ")
+_PAIR = struct.Struct("<qq")
+_SHARE = 1 << 8
 _MOST_BLOCKS = 4096
 _REASON_LIMIT = 2048
 
@@ -51,6 +59,8 @@ class Hello:
         incarnation: rises whenever the worker's place is taken by a new process or a rollback.
         digest: of the feature plan.
         token: the attempt's secret.
+        values: type of rows and gradients on the wire.
+        share: whether the worker asks for shared memory.
     """
 
     shard: int
@@ -58,20 +68,24 @@ class Hello:
     worker: int
     incarnation: int
     digest: str
-    token: bytes
+    token: bytes = field(repr=False)
+    values: RowType = RowType.FLOAT32
+    share: bool = False
 
 
 @dataclass(frozen=True)
 class Pull:
-    """Keys wanted, by width, in the order sent; the arrays are views of the receive buffer."""
+    """Keys wanted, by width, in the order sent, and where the answer may lie: `room` bytes from line `place` on."""
 
     request: int
+    place: int
+    room: int
     keys: dict[int, I64]
 
 
 @dataclass(frozen=True)
 class Push:
-    """One worker step's gradients for this shard; the arrays are views of the receive buffer.
+    """One worker step's gradients for this shard; the arrays may be views of the receive buffer.
 
     Attributes:
         sequence: of the worker's incarnation, rising.
@@ -93,8 +107,8 @@ class Push:
 class _Reader:
     """A cursor that refuses to leave the body."""
 
-    def __init__(self, body: Body, what: str) -> None:
-        self._body, self._what, self._at = body, what, 0
+    def __init__(self, body: Body, what: str, shared: bool = False) -> None:
+        self._body, self._what, self._at, self._shared = body, what, 0, shared
 
     def unpack(self, form: struct.Struct) -> tuple[int, ...]:
         self._need(form.size)
@@ -102,12 +116,19 @@ class _Reader:
         self._at += form.size
         return out
 
-    def array(self, dtype: type[np.generic], count: int) -> npt.NDArray[np.generic]:
+    def array(self, dtype: type[np.generic], count: int) -> Values:
         size = count * np.dtype(dtype).itemsize
         self._need(size)
         out = self._body[self._at : self._at + size].view(dtype)
         self._at += size
         return out
+
+    def keys(self, count: int) -> I64:
+        keys: I64 = self.array(np.int64, count)
+        return keys.copy() if self._shared else keys
+
+    def values(self, dtype: RowType, count: int, width: int) -> Values:
+        return self.array(DTYPE[dtype], count * width).reshape(count, width)
 
     def blocks(self, count: int) -> dict[int, int]:
         if count > _MOST_BLOCKS:
@@ -117,7 +138,7 @@ class _Reader:
         for width, n in table.tolist():
             if not 1 <= width <= 1024 or width in rows:
                 raise FrameError(f"{self._what} names row width {width} twice or out of range")
-            if n * 4 > self._body.size:
+            if 2 * n > self._body.size:
                 raise FrameError(f"{self._what} names {n} rows of width {width}, more than its body holds")
             rows[width] = n
         return rows
@@ -131,8 +152,25 @@ class _Reader:
             raise FrameError(f"{self._what} is cut short: {self._body.size} bytes, {self._at + size} needed")
 
 
-def _block_list(keys: Mapping[int, I64]) -> bytes:
-    return b"".join(struct.pack("<QQ", width, array.size) for width, array in keys.items())
+class _Writer:
+    """A cursor that lays out a body which is exactly as long as the caller computed."""
+
+    def __init__(self, body: Body) -> None:
+        self._body, self._at = body, 0
+
+    def pack(self, form: struct.Struct, *values: int) -> None:
+        form.pack_into(self._body.data, self._at, *values)
+        self._at += form.size
+
+    def blocks(self, rows: Mapping[int, int]) -> None:
+        for width, n in rows.items():
+            self.pack(_BLOCK, width, n)
+
+    def array(self, dtype: type[np.generic], *shape: int) -> Values:
+        size = math.prod(shape) * np.dtype(dtype).itemsize
+        out = self._body[self._at : self._at + size].view(dtype).reshape(shape)
+        self._at += size
+        return out
 
 
 def pack_hello(hello: Hello) -> list[Buffer]:
@@ -141,7 +179,7 @@ def pack_hello(hello: Hello) -> list[Buffer]:
         hello.shard,
         hello.shards,
         hello.worker,
-        0,
+        CODES.index(hello.values) | (_SHARE if hello.share else 0),
         hello.incarnation,
         hello.digest.encode("ascii")[:64].ljust(64, b"\0"),
     )
@@ -152,97 +190,136 @@ def parse_hello(body: Body) -> Hello:
     """Reads a HELLO body.
 
     Raises:
-        FrameError: it is too short, or the digest is not ASCII.
+        FrameError: it is too short, asks for what does not exist, or the digest is not ASCII.
     """
     if body.size < _HELLO.size:
         raise FrameError(f"HELLO is cut short: {body.size} bytes")
     raw = body.tobytes()
-    shard, shards, worker, _, incarnation, digest = _HELLO.unpack_from(raw)
+    shard, shards, worker, terms, incarnation, digest = _HELLO.unpack_from(raw)
+    code = terms & ~_SHARE
+    if code >= len(CODES):
+        raise FrameError(f"HELLO asks for unknown terms {terms:#x}")
     try:
         text = digest.rstrip(b"\0").decode("ascii")
     except UnicodeDecodeError:
         raise FrameError("HELLO carries a digest that is not ASCII") from None
-    return Hello(shard, shards, worker, incarnation, text, raw[_HELLO.size :])
+    token = raw[_HELLO.size :]
+    return Hello(shard, shards, worker, incarnation, text, token, CODES[code], bool(terms & _SHARE))
 
 
-def pack_pull(request: int, keys: Mapping[int, I64]) -> list[Buffer]:
-    """Parts of a PULL body; the arrays are not copied."""
-    head = _PULL.pack(request, len(keys), 0) + _block_list(keys)
-    return [head, *(part(array) for array in keys.values())]
+def pull_size(rows: Mapping[int, int]) -> int:
+    """Bytes of a PULL body for `rows` keys by width."""
+    return _PULL.size + len(rows) * _BLOCK.size + 8 * sum(rows.values())
 
 
-def parse_pull(body: Body) -> Pull:
+def write_pull(body: Body, request: int, keys: Mapping[int, I64], place: int = 0, room: int = 0) -> None:
+    """Fills a body of `pull_size` bytes; the answer may lie in `room` bytes from line `place` on."""
+    writer = _Writer(body)
+    writer.pack(_PULL, request, len(keys), place, room)
+    writer.blocks({width: array.size for width, array in keys.items()})
+    for array in keys.values():
+        writer.array(np.int64, array.size)[:] = array
+
+
+def forget_room(body: Body) -> None:
+    """Takes the room for the answer out of a PULL body that is sent again, on a connection without that memory."""
+    body[_ROOM] = 0
+
+
+def parse_pull(body: Body, shared: bool = False) -> Pull:
     """Reads a PULL body; raises FrameError if a count disagrees with the length."""
-    reader = _Reader(body, "PULL")
-    request, count, _ = reader.unpack(_PULL)
+    reader = _Reader(body, "PULL", shared)
+    request, count, place, room = reader.unpack(_PULL)
     blocks = reader.blocks(count)
-    keys = {width: reader.array(np.int64, n) for width, n in blocks.items()}
+    keys = {width: reader.keys(n) for width, n in blocks.items()}
     reader.end()
-    return Pull(request, keys)  # type: ignore[arg-type]
+    return Pull(request, place, room, keys)
 
 
-def pack_rows_head(request: int, rows: Mapping[int, int], dense: int) -> bytes:
-    """What precedes the floats of a ROWS body: `rows` are counts by width, `dense` the floats of the dense slice."""
-    blocks = b"".join(struct.pack("<QQ", width, n) for width, n in rows.items())
-    return _ROWS.pack(request, len(rows), 0, dense) + blocks
+def rows_size(rows: Mapping[int, int], dense: int, values: RowType) -> int:
+    """Bytes of a ROWS body: `rows` are counts by width, `dense` the floats of the dense slice."""
+    floats = sum(width * n for width, n in rows.items())
+    return _ROWS.size + len(rows) * _BLOCK.size + 4 * dense + ITEM[values] * floats
 
 
-def parse_rows(body: Body) -> tuple[int, dict[int, F32], F32]:
-    """Reads a ROWS body: (request, rows by width float32 (n, width), dense float32 (d,)); raises FrameError."""
+def write_rows(
+    body: Body, request: int, rows: Mapping[int, int], dense: int, values: RowType
+) -> tuple[F32, dict[int, Values]]:
+    """Writes the head of a ROWS body of `rows_size` bytes; returns where dense weights and rows go."""
+    writer = _Writer(body)
+    writer.pack(_ROWS, request, len(rows), 0, dense)
+    writer.blocks(rows)
+    slice_ = writer.array(np.float32, dense)
+    return slice_, {width: writer.array(DTYPE[values], n, width) for width, n in rows.items()}
+
+
+def parse_rows(body: Body, values: RowType = RowType.FLOAT32) -> tuple[int, dict[int, Values], F32]:
+    """Reads a ROWS body: (request, rows (n, width) by width, dense float32 (d,)); raises FrameError."""
     reader = _Reader(body, "ROWS")
     request, count, _, dense = reader.unpack(_ROWS)
     blocks = reader.blocks(count)
-    rows = {width: reader.array(np.float32, n * width).reshape(n, width) for width, n in blocks.items()}
     slice_ = reader.array(np.float32, dense)
+    rows = {width: reader.values(values, n, width) for width, n in blocks.items()}
     reader.end()
-    return request, rows, slice_  # type: ignore[return-value]
+    return request, rows, slice_
 
 
-def pack_push(
+def push_size(rows: Mapping[int, int], partitions: int, dense: int, values: RowType) -> int:
+    """Bytes of a PUSH body: `rows` are counts by width, `dense` the floats of the dense gradient."""
+    floats = sum(width * n for width, n in rows.items())
+    fixed = _PUSH.size + len(rows) * _BLOCK.size + partitions * _PAIR.size
+    return fixed + 8 * sum(rows.values()) + 4 * dense + ITEM[values] * floats
+
+
+def write_push(
+    body: Body,
     sequence: int,
     watermark: int,
     keys: Mapping[int, I64],
-    grads: Mapping[int, F32],
     applied: Mapping[int, int],
     dense: F32,
-) -> list[Buffer]:
-    """Parts of a PUSH body; the arrays are not copied."""
-    pairs = np.array([pair for pair in applied.items()], np.int64).reshape(-1)
-    head = _PUSH.pack(sequence, watermark, len(keys), len(applied), dense.size) + _block_list(keys)
-    return [
-        head,
-        part(pairs),
-        *(part(array) for array in keys.values()),
-        *(part(grads[width]) for width in keys),
-        part(dense),
-    ]
+    values: RowType,
+) -> dict[int, Values]:
+    """Fills a body of `push_size` bytes but for the gradients; returns where those go, by width."""
+    writer = _Writer(body)
+    writer.pack(_PUSH, sequence, watermark, len(keys), len(applied), dense.size)
+    writer.blocks({width: array.size for width, array in keys.items()})
+    for pair in applied.items():
+        writer.pack(_PAIR, *pair)
+    for array in keys.values():
+        writer.array(np.int64, array.size)[:] = array
+    writer.array(np.float32, dense.size)[:] = dense
+    return {width: writer.array(DTYPE[values], array.size, width) for width, array in keys.items()}
 
 
-def parse_push(body: Body) -> Push:
+def parse_push(body: Body, values: RowType = RowType.FLOAT32, shared: bool = False) -> Push:
     """Reads a PUSH body; raises FrameError if a count disagrees with the length or is negative."""
-    reader = _Reader(body, "PUSH")
+    reader = _Reader(body, "PUSH", shared)
     sequence, watermark, count, partitions, dense = reader.unpack(_PUSH)
     blocks = reader.blocks(count)
     pairs: Sequence[Sequence[int]] = reader.array(np.int64, 2 * partitions).reshape(-1, 2).tolist()
     if any(samples < 0 for _, samples in pairs):
         raise FrameError("PUSH counts a negative number of samples")
-    keys = {width: reader.array(np.int64, n) for width, n in blocks.items()}
-    grads = {width: reader.array(np.float32, n * width).reshape(n, width) for width, n in blocks.items()}
+    keys = {width: reader.keys(n) for width, n in blocks.items()}
     gradient = reader.array(np.float32, dense)
+    raw = {width: reader.values(values, n, width) for width, n in blocks.items()}
     reader.end()
+    if (size := 4 * sum(array.size for array in raw.values())) > BODY_LIMIT:
+        raise FrameError(f"gradients of {size} bytes exceed the limit of {BODY_LIMIT}")
+    grads = {width: decode(array, values) for width, array in raw.items()}
     applied: dict[int, int] = {}
     for partition, samples in pairs:
         applied[partition] = applied.get(partition, 0) + samples
-    return Push(sequence, watermark, keys, grads, applied, gradient)  # type: ignore[arg-type]
+    return Push(sequence, watermark, keys, grads, applied, gradient)
 
 
 def pack_number(value: int) -> list[Buffer]:
-    """Body of ACK and MARK."""
+    """Body of ACK, MARK and WELCOME."""
     return [_ONE.pack(value)]
 
 
 def parse_number(body: Body, what: str) -> int:
-    """Reads the body of ACK or MARK; raises FrameError."""
+    """Reads the body of ACK, MARK or WELCOME; raises FrameError."""
     reader = _Reader(body, what)
     (value,) = reader.unpack(_ONE)
     reader.end()

@@ -62,10 +62,10 @@ def route(keys: I64, shards: int) -> Route:
     return Route(order, bounds.tolist(), grouped)
 
 
-def group_rows(rows: F32, order: I64) -> F32:
-    """A copy with row order[i] at i: float32, shape (n, width)."""
-    out = np.empty((order.size, rows.shape[1]), np.float32)
+def group_rows(rows: F32, order: I64, out: F32 | None = None) -> F32:
+    """Row order[i] at i: float32, shape (n, width), in `out` if given."""
     width = rows.shape[1]
+    out = np.empty((order.size, width), np.float32) if out is None else out
     flat = np.ascontiguousarray(rows).reshape(-1)
     gather(row_mode(), flat, order, order.size, width, width, out.reshape(-1))
     return out

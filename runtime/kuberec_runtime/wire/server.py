@@ -1,4 +1,4 @@
-"""A shard on the network: a listener, one thread per connection, and the methods that the driver calls.
+"""A shard on the network: its listeners, one thread per connection, and the methods that the driver calls.
 
 A thread per connection is enough: receiving, kernels and sending all run without the GIL, and the order of one
 connection is then the order of one thread, on which the exact cut rests. While a connection stands at the barrier its
@@ -6,6 +6,8 @@ thread reads nothing, so TCP holds the worker back by itself.
 """
 
 import hmac
+import logging
+import os
 import socket
 import threading
 import time
@@ -14,15 +16,21 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from kuberec_api.training import RowType
 from kuberec_runtime.table import DenseState, Rows, TableError
 from kuberec_runtime.table.buckets import I64
 from kuberec_runtime.table.initial import F32
 from kuberec_runtime.table.table import Consumer
 from kuberec_runtime.wire import messages
-from kuberec_runtime.wire.errors import FrameError, WireRefused
-from kuberec_runtime.wire.frames import BODY_LIMIT, HELLO_LIMIT, Inbox, Kind, part, send_frame, tune
+from kuberec_runtime.wire.channel import Channel
+from kuberec_runtime.wire.errors import FrameDamaged, FrameError, WireRefused
+from kuberec_runtime.wire.frames import BODY_LIMIT, HELLO_LIMIT, Body, Kind, tune
+from kuberec_runtime.wire.halves import encode
+from kuberec_runtime.wire.segment import SEGMENT_BYTES, create, door_name, hand_over
 from kuberec_runtime.wire.shardconfig import Cut, DedupeMark, ShardConfig
 from kuberec_runtime.wire.shardstate import Session, ShardState, Superseded
+
+log = logging.getLogger(__name__)
 
 HELLO_TIMEOUT_S = 10.0
 MOST_STRANGERS = 64
@@ -44,6 +52,7 @@ class ShardReport:
         cuts: taken.
         aborted: epochs aborted.
         refused: peers turned away, or closed for bytes that made no sense.
+        damaged: connections closed as a checksum did not match.
         connections: open now.
         applied: samples by partition.
     """
@@ -58,6 +67,7 @@ class ShardReport:
     cuts: int
     aborted: int
     refused: int
+    damaged: int
     connections: int
     applied: dict[int, int] = field(default_factory=dict)
 
@@ -65,16 +75,23 @@ class ShardReport:
 class Shard:
     """One parameter-server process' share of the model. Methods may be called from any thread."""
 
-    def __init__(self, config: ShardConfig) -> None:
+    def __init__(self, config: ShardConfig, segment_bytes: int = SEGMENT_BYTES) -> None:
+        """Makes the tables.
+
+        Args:
+            config: what this shard is.
+            segment_bytes: address space of the memory shared with a worker of this machine; 0 for none.
+        """
         self.config = config
         self.state = ShardState(config)
-        self._listener: socket.socket | None = None
+        self._segment_bytes = segment_bytes
+        self._listeners: list[socket.socket] = []
         self._open: set[socket.socket] = set()
         self._guard = threading.Lock()
         self._strangers = 0
         self._closed = False
         self._pulls = 0
-        self._refused = 0
+        self._refused = self._damaged = 0
 
     # -- what the driver calls ------------------------------------------------------------------------------------
 
@@ -85,10 +102,19 @@ class Shard:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
         listener.listen(128)
-        self._listener = listener
-        threading.Thread(target=self._accept, args=(listener,), name=f"shard{self.config.index}", daemon=True).start()
         bound = listener.getsockname()
-        return str(bound[0]), int(bound[1])
+        address = str(bound[0]), int(bound[1])
+        self._serve_at(listener)
+        if self._segment_bytes:
+            try:
+                self._serve_at(_door(self.config.token, address))
+            except (OSError, AttributeError) as error:
+                log.info("shard %d shares no memory: %s", self.config.index, error)
+        return address
+
+    def _serve_at(self, listener: socket.socket) -> None:
+        self._listeners.append(listener)
+        threading.Thread(target=self._accept, args=(listener,), name=f"shard{self.config.index}", daemon=True).start()
 
     def await_cut(self, epoch: int, consumer: Consumer, full: bool = False, timeout_s: float = 30.0) -> Cut:
         """See `ShardState.await_cut`."""
@@ -147,6 +173,7 @@ class Shard:
             cuts=state.cuts,
             aborted=state.aborted,
             refused=self._refused,
+            damaged=self._damaged,
             connections=connections,
             applied=state.applied(),
         )
@@ -155,8 +182,8 @@ class Shard:
         """Stops serving; a waiting cut raises CutAborted."""
         self._closed = True
         self.state.close()
-        if self._listener is not None:
-            _shut(self._listener)
+        for listener in self._listeners:
+            _shut(listener)
         self._hang_up()
 
     # -- connections ----------------------------------------------------------------------------------------------
@@ -190,33 +217,37 @@ class Shard:
             ).start()
 
     def _connection(self, sock: socket.socket) -> None:
-        inbox = Inbox()
+        channel = Channel(sock, checked=None)
         try:
             try:
-                session = self._welcome(sock, inbox)
+                session, values = self._welcome(channel)
             finally:
                 with self._guard:
                     self._strangers -= 1
-            self._serve(sock, inbox, session)
+            self._serve(channel, session, values)
+        except FrameDamaged:
+            with self._guard:
+                self._damaged += 1  # the worker notices that the connection is closed, and sends again
         except (FrameError, WireRefused, TableError) as error:
             with self._guard:
                 self._refused += 1
-            _refuse(sock, str(error))
+            _refuse(channel, str(error))
         except (OSError, Superseded):
             pass  # the peer is gone or replaced; what it had not been acknowledged, it sends again
         finally:
             with self._guard:
                 self._open.discard(sock)
-            _shut(sock)
+            channel.close()
 
-    def _welcome(self, sock: socket.socket, inbox: Inbox) -> Session:
+    def _welcome(self, channel: Channel) -> tuple[Session, RowType]:
         """Checks token, digest and topology, in this order: a stranger learns nothing but that the token is wrong."""
+        sock = channel.sock
         tune(sock)
         sock.settimeout(HELLO_TIMEOUT_S)
-        header = inbox.header(sock, HELLO_LIMIT)
-        if header.kind is not Kind.HELLO:
-            raise FrameError(f"a connection begins with HELLO, not {header.kind.name}")
-        hello = messages.parse_hello(inbox.body(sock, header.length))
+        frame = channel.receive(HELLO_LIMIT)
+        if frame.kind is not Kind.HELLO:
+            raise FrameError(f"a connection begins with HELLO, not {frame.kind.name}")
+        hello = messages.parse_hello(frame.body)
         c = self.config
         if not hmac.compare_digest(hello.token, c.token):
             raise WireRefused("the token is not this attempt's: the peer belongs to another attempt or training")
@@ -230,55 +261,93 @@ class Shard:
                 f"this is shard {c.index} of {c.shards}, the peer looks for shard {hello.shard} of {hello.shards}"
             )
         session = self.state.enter(hello.worker, hello.incarnation, lambda: _shut(sock, close=False))
-        send_frame(sock, Kind.WELCOME, [])
+        self._greet(channel, hello.share)
         sock.settimeout(None)
-        return session
+        return session, hello.values
 
-    def _serve(self, sock: socket.socket, inbox: Inbox, session: Session) -> None:
-        out = np.empty(0, np.float32)
+    def _greet(self, channel: Channel, share: bool) -> None:
+        """Sends WELCOME, and the memory to share if the worker asks for it and came through the Unix socket."""
+        fd = -1
+        if share and channel.sock.family == socket.AF_UNIX:
+            try:
+                fd, channel.segment = create(self._segment_bytes)
+            except OSError as error:
+                log.info("shard %d has no memory to share: %s", self.config.index, error)
+        try:
+            channel.send(Kind.WELCOME, messages.pack_number(channel.segment.size if channel.segment else 0))
+            if channel.segment is not None:
+                hand_over(channel.sock, fd)
+        finally:
+            if fd >= 0:
+                os.close(fd)
+
+    def _serve(self, channel: Channel, session: Session, values: RowType) -> None:
+        private = np.empty(0, np.uint8)
         while not session.closed:
-            header = inbox.header(sock, BODY_LIMIT)
-            body = inbox.body(sock, header.length)
+            frame = channel.receive(BODY_LIMIT)
             if session.closed:
                 return
-            if header.kind is Kind.PULL:
-                out = self._pull(sock, messages.parse_pull(body), out)
-            elif header.kind is Kind.PUSH:
-                push = messages.parse_push(body)
+            if frame.kind is Kind.PULL:
+                private = self._pull(channel, messages.parse_pull(frame.body, frame.shared), values, private)
+            elif frame.kind is Kind.PUSH:
+                push = messages.parse_push(frame.body, values, frame.shared)
                 self.state.push(session, push)
-                send_frame(sock, Kind.ACK, messages.pack_number(push.sequence))
-            elif header.kind is Kind.MARK:
-                epoch = messages.parse_number(body, "MARK")
+                channel.send(Kind.ACK, messages.pack_number(push.sequence))
+            elif frame.kind is Kind.MARK:
+                epoch = messages.parse_number(frame.body, "MARK")
                 taken = self.state.mark(session, epoch)
-                send_frame(sock, Kind.MARKED, messages.pack_marked(epoch, taken))
+                channel.send(Kind.MARKED, messages.pack_marked(epoch, taken))
             else:
-                raise FrameError(f"a shard takes no {header.kind.name} frames")
+                raise FrameError(f"a shard takes no {frame.kind.name} frames")
 
-    def _pull(self, sock: socket.socket, pull: messages.Pull, out: F32) -> F32:
-        """Answers a pull from the connection's own buffer, which is returned for the next one."""
+    def _pull(self, channel: Channel, pull: messages.Pull, values: RowType, private: Body) -> Body:
+        """Answers a pull where the worker wants it, or from the connection's own buffer, which is returned."""
         rows = {width: keys.size for width, keys in pull.keys.items()}
         dense = self.state.dense
-        floats = sum(width * n for width, n in rows.items()) + dense.size
-        if floats * 4 > BODY_LIMIT:
-            raise FrameError(f"a pull of {floats * 4} bytes exceeds the limit of {BODY_LIMIT}")
-        if out.size < floats:
-            out = np.empty(floats, np.float32)
-        at = 0
+        size = messages.rows_size(rows, dense.size, values)
+        if (full_size := messages.rows_size(rows, dense.size, RowType.FLOAT32)) > BODY_LIMIT:
+            raise FrameError(f"a pull of {full_size} bytes exceeds the limit of {BODY_LIMIT}")
+        shared = channel.segment is not None and pull.room >= size
+        if shared and channel.segment is not None:
+            body = channel.segment.part(pull.place, size)
+        else:
+            private = private if private.size >= size else np.empty(size, np.uint8)
+            body = private[:size]
+        place, places = messages.write_rows(body, pull.request, rows, dense.size, values)
         for width, keys in pull.keys.items():
-            n = keys.size
-            self.state.pull_into(width, keys, out[at : at + n * width].reshape(n, width))
-            at += n * width
-        dense.read_into(out[at:floats])
+            if values is RowType.FLOAT32:
+                self.state.pull_into(width, keys, places[width])
+            else:
+                full = np.empty((keys.size, width), np.float32)
+                self.state.pull_into(width, keys, full)
+                encode(full, values, places[width])
+        dense.read_into(place)
         self._pulls += 1
-        send_frame(sock, Kind.ROWS, [messages.pack_rows_head(pull.request, rows, dense.size), part(out[:floats])])
-        return out
+        if shared:
+            channel.send_place(Kind.ROWS, pull.place, body)
+        else:
+            channel.send(Kind.ROWS, [body.data])
+        return private
 
 
-def _refuse(sock: socket.socket, reason: str) -> None:
+def _door(token: bytes, address: tuple[str, int]) -> socket.socket:
+    """The Unix socket through which workers of this machine come."""
+    door = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        door.bind(door_name(token, address))
+        door.listen(128)
+        return door
+    except BaseException:
+        door.close()
+        raise
+
+
+def _refuse(channel: Channel, reason: str) -> None:
     """Says why, then hangs up without cutting the answer off."""
+    sock = channel.sock
     try:
         sock.settimeout(1.0)
-        send_frame(sock, Kind.REFUSED, messages.pack_reason(reason))
+        channel.send(Kind.REFUSED, messages.pack_reason(reason))
         sock.shutdown(socket.SHUT_WR)
         # Closing with unread bytes would reset the connection and destroy the reason on its way.
         deadline = time.monotonic() + 1.0

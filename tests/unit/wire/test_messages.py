@@ -5,11 +5,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kuberec_api.training import RowType
 from kuberec_runtime.wire import messages
 from kuberec_runtime.wire.errors import FrameError
 from kuberec_runtime.wire.frames import BODY_LIMIT, HEADER, MAGIC, VERSION, Kind, pack_header, parse_header
 from kuberec_runtime.wire.messages import Hello
 
+FULL = RowType.FLOAT32
 PARSERS = [
     messages.parse_hello,
     messages.parse_pull,
@@ -27,7 +29,11 @@ def body(parts: list) -> np.ndarray:  # type: ignore[type-arg]
 def example_push() -> np.ndarray:
     keys = {2: np.array([1, 5, 9]), 7: np.array([3])}
     grads = {2: np.arange(6, dtype=np.float32).reshape(3, 2), 7: np.ones((1, 7), np.float32)}
-    return body(messages.pack_push(3, 99, keys, grads, {0: 5, 4: 6}, np.arange(5, dtype=np.float32)))
+    raw = np.empty(messages.push_size({2: 3, 7: 1}, 2, 5, FULL), np.uint8)
+    dense = np.arange(5, dtype=np.float32)
+    for width, place in messages.write_push(raw, 3, 99, keys, {0: 5, 4: 6}, dense, FULL).items():
+        place[:] = grads[width]
+    return raw
 
 
 def test_a_push_is_read_as_it_was_written() -> None:
@@ -39,11 +45,18 @@ def test_a_push_is_read_as_it_was_written() -> None:
 
 
 def test_other_frames_are_read_as_they_were_written() -> None:
-    hello = Hello(1, 3, 2, 2**40, "f" * 64, b"secret")
+    hello = Hello(1, 3, 2, 2**40, "f" * 64, b"secret", RowType.FLOAT16, share=True)
     assert messages.parse_hello(body(messages.pack_hello(hello))) == hello
-    pull = messages.parse_pull(body(messages.pack_pull(8, {3: np.array([1, 2]), 5: np.empty(0, np.int64)})))
-    assert pull.request == 8 and pull.keys[3].tolist() == [1, 2] and pull.keys[5].size == 0
-    raw = body([messages.pack_rows_head(8, {3: 2}, 1), np.arange(7, dtype=np.float32).tobytes()])
+    raw = np.empty(messages.pull_size({3: 2, 5: 0}), np.uint8)
+    messages.write_pull(raw, 8, {3: np.array([1, 2]), 5: np.empty(0, np.int64)}, 77, 4096)
+    pull = messages.parse_pull(raw)
+    assert (pull.request, pull.place, pull.room) == (8, 77, 4096)
+    messages.forget_room(raw)
+    assert (messages.parse_pull(raw).place, messages.parse_pull(raw).room) == (0, 0)
+    assert pull.keys[3].tolist() == [1, 2] and pull.keys[5].size == 0
+    raw = np.empty(messages.rows_size({3: 2}, 1, FULL), np.uint8)
+    slice_, places = messages.write_rows(raw, 8, {3: 2}, 1, FULL)
+    slice_[:], places[3][:] = 6, np.arange(6).reshape(2, 3)
     request, rows, dense = messages.parse_rows(raw)
     assert request == 8 and rows[3].tolist() == [[0, 1, 2], [3, 4, 5]] and dense.tolist() == [6]
     assert messages.parse_number(body(messages.pack_number(-7)), "MARK") == -7
@@ -93,10 +106,11 @@ def test_a_header_of_garbage_is_refused(raw: bytes) -> None:
     ("raw", "reason"),
     [
         (b"GET / HTTP/1.1\r\n", "not a KubeRec frame"),
-        (HEADER.pack(MAGIC, VERSION + 1, 2, 0, 5), "run the same release"),
-        (HEADER.pack(MAGIC, VERSION, 2, 1, 5), "flags"),
-        (HEADER.pack(MAGIC, VERSION, 99, 0, 5), "unknown frame kind 99"),
-        (HEADER.pack(MAGIC, VERSION, 2, 0, 2**63), "exceeds the limit"),
+        (HEADER.pack(MAGIC, VERSION + 1, 2, 0, 5, 0), "run the same release"),
+        (HEADER.pack(MAGIC, VERSION, 2, 4, 5, 0), "flags"),
+        (HEADER.pack(MAGIC, VERSION, 2, 0, 5, 1), "flags"),
+        (HEADER.pack(MAGIC, VERSION, 99, 0, 5, 0), "unknown frame kind 99"),
+        (HEADER.pack(MAGIC, VERSION, 2, 0, 2**31, 0), "exceeds the limit"),
     ],
 )
 def test_a_header_says_why_it_is_refused(raw: bytes, reason: str) -> None:
@@ -106,7 +120,7 @@ def test_a_header_says_why_it_is_refused(raw: bytes, reason: str) -> None:
 
 def test_a_header_is_sixteen_bytes() -> None:
     raw = pack_header(Kind.PUSH, 77)
-    assert len(raw) == 16 and raw[:4] == b"KRW1"
+    assert len(raw) == 16 and raw[:4] == b"KRW2"
     assert parse_header(raw, 100).length == 77
 
 
