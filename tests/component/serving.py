@@ -57,14 +57,22 @@ class World:
         """The flat dense vector of an epoch."""
         return (np.cos(np.arange(self.network.size) * 0.11 + epoch) * 0.1).astype(np.float32)
 
-    def features(self, user: dict[str, Any], keys: list[str], clicks: list[tuple[str, str, int]], now: int) -> Any:
-        """Features straight from the engine."""
+    def features(
+        self,
+        user: dict[str, Any],
+        keys: list[str],
+        clicks: list[tuple[str, str, int]],
+        now: int,
+        changed: dict[str, dict[str, Any]] | None = None,
+    ) -> Any:
+        """Features straight from the engine; `changed` are items instead of those of `ITEMS`."""
+        known = ITEMS | (changed or {})
         items = pa.record_batch(
             [
-                pa.array([ITEMS.get(k, {}).get("brand") for k in keys], pa.string()),
-                pa.array([ITEMS.get(k, {}).get("cate") for k in keys], pa.string()),
+                pa.array([known.get(k, {}).get("brand") for k in keys], pa.string()),
+                pa.array([known.get(k, {}).get("cate") for k in keys], pa.string()),
                 pa.array(keys, pa.string()),
-                pa.array([ITEMS.get(k, {}).get("price") for k in keys], pa.float64()),
+                pa.array([known.get(k, {}).get("price") for k in keys], pa.float64()),
             ],
             ["item.brand", "item.cate", "item.item_id", "item.price"],
         )
@@ -72,7 +80,7 @@ class World:
             "item": [c[0] for c in clicks],
             "action": [c[1] for c in clicks],
             "ts": [c[2] for c in clicks],
-            "cate": [ITEMS.get(c[0], {}).get("cate") for c in clicks],
+            "cate": [known.get(c[0], {}).get("cate") for c in clicks],
         }
         return self.engine.rank({"user_id": "u1", **user}, items, {"hour": 12}, {"clicks": behavior}, now)
 

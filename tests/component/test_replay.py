@@ -240,7 +240,8 @@ def ranked(served: Left) -> Ranked:
     snapshots = [s for message in served.messages for s in form().read(read_message(message))]
     snapshot: Snapshot = max(snapshots, key=lambda one: one.request.rows)
     features = World(feed()[0], "redis://127.0.0.1:1").engine.run(snapshot.request)
-    return Ranked("r", "1.1", snapshot.user_key, snapshot.item_keys, snapshot.request, features)
+    request = snapshot.request
+    return Ranked("r", "1.1", snapshot.user_key, snapshot.item_keys, request.rows, lambda: request, features)
 
 
 def counts(metrics: Metrics) -> dict[str, float]:

@@ -3,19 +3,22 @@
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import redis
 
 from kuberec_api.serving import ServedVersion, VersionPolicy
 from kuberec_api.training import RowType
 from kuberec_devcluster.services import Redis
+from kuberec_runtime.publish.featurestore import FeatureStore
 from kuberec_runtime.publish.publication import Version
 from kuberec_runtime.serve.errors import NotReady
-from kuberec_runtime.serve.replica import Replica, ReplicaConfig
+from kuberec_runtime.serve.replica import Replica, ReplicaConfig, readable
 from kuberec_runtime.serve.request import JSON, RankRequest, parse
-from tests.component.serving import CLICKS, NOW, USER, World, feed
+from tests.component.serving import CLICKS, ITEMS, NOW, USER, World, feed
 
 KEYS = [f"i{n}" for n in range(100)]
 
@@ -74,6 +77,39 @@ def test_unknown_users_items_and_rows_are_named(world: World) -> None:
     assert answer.missing["items"] == ["nobody"]
     assert answer.missing["rows"]["absent"] > 3
     assert np.isfinite(answer.scores["click"]).all()
+
+
+def test_an_item_that_was_updated_in_the_store_is_seen_after_the_refresh_time(world: World) -> None:
+    features = world.features(USER, KEYS, CLICKS, NOW)
+    world.publish(Version(1, 1), world.keys_of(features))
+    replica = replica_of(world)
+    replica.follow()
+    before = replica.rank(request(replica), debug=1)
+    store, changed = FeatureStore(world.url), {"i3": ITEMS["i3"] | {"price": 999.0, "cate": "c6"}}
+    store.put_items(changed)
+    store.close()
+    assert replica.rank(request(replica), debug=1).debug == before.debug, "within the refresh time"
+    assert replica.items is not None
+    replica.items._clock = lambda: time.monotonic() + 31.0
+    assert replica.rank(request(replica), debug=1).debug == before.debug, "it is read again behind this request"
+    replica.follow()
+    after = replica.rank(request(replica), debug=1)
+    expected = world.features(USER, KEYS, CLICKS, NOW, changed)
+    assert after.debug["features"] == readable(expected) != before.debug["features"]
+
+
+def test_fields_that_a_request_brings_count_for_it_alone(world: World) -> None:
+    features = world.features(USER, KEYS, CLICKS, NOW)
+    world.publish(Version(1, 1), world.keys_of(features))
+    replica = replica_of(world)
+    replica.follow()
+    plain = request(replica)
+    prices = pa.array([0.5] * len(KEYS))
+    for _ in range(2):  # what it leaves out is read from the store, then from the cache
+        given = replica.rank(replace(plain, columns=plain.columns | {"item.price": prices}), debug=1)
+        sent = {key: ITEMS[key] | {"price": 0.5} for key in KEYS}
+        assert given.debug["features"] == readable(world.features(USER, KEYS, CLICKS, NOW, sent))
+        assert np.array_equal(replica.rank(plain).scores["click"], world.scores(features, 1))
 
 
 def test_not_ready_until_something_is_published(world: World) -> None:

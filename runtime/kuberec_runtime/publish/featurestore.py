@@ -79,11 +79,24 @@ class FeatureStore:
 
     def items(self, keys: Sequence[str]) -> list[dict[str, Any] | None]:
         """Returns the fields of items in one round trip, None for unknown ones."""
+        values = self.packed_items(keys)
+        return [None if v is None else self.unpack_item(k, v) for k, v in zip(keys, values, strict=True)]
+
+    def packed_items(self, keys: Sequence[str]) -> list[bytes | None]:
+        """Returns items as they are stored, for a reader that unpacks only what has changed."""
         if not keys:
             return []
         with redis_errors(self._display):
-            values = self._redis.mget([f"{self._root}/item/{key}" for key in keys])
-        return [None if v is None else self._unpack(v, "item", k) for k, v in zip(keys, values, strict=True)]
+            values: list[bytes | None] = self._redis.mget([f"{self._root}/item/{key}" for key in keys])
+        return values
+
+    def unpack_item(self, key: str, value: bytes) -> dict[str, Any]:
+        """Returns the fields of an item.
+
+        Raises:
+            TierCorrupt: it is no map.
+        """
+        return self._unpack(value, "item", key)
 
     def behavior(self, name: str, key: str, count: int) -> dict[str, list[Any]]:
         """Returns a user's newest `count` events, oldest first: lists `item`, `action`, `ts` and own fields."""

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from featuregen.compiler import compile_plan
-from featuregen.engine import Engine, Features, Request
+from featuregen.engine import Engine, Features
 from featuregen.errors import FeatureError
 from featuregen.rows import row_values
 from featuregen.spec import duration_ms
@@ -29,9 +29,10 @@ from kuberec_runtime.publish.resp import parse_address
 from kuberec_runtime.publish.tier import Tier
 from kuberec_runtime.serve.answer import Answer
 from kuberec_runtime.serve.breaker import Breaker
+from kuberec_runtime.serve.complete import Complete
 from kuberec_runtime.serve.errors import BadInput, TooManyCandidates
-from kuberec_runtime.serve.gather import Complete, Gatherer
-from kuberec_runtime.serve.items import ItemCache
+from kuberec_runtime.serve.gather import Gatherer
+from kuberec_runtime.serve.items import ItemReader
 from kuberec_runtime.serve.metrics import Metrics
 from kuberec_runtime.serve.request import RankRequest, Sides
 from kuberec_runtime.serve.requestlog import Ranked, RequestLog
@@ -86,7 +87,8 @@ class Replica:
             return Network(spec, self.layout)
 
         store = FeatureStore(config.redis_url, config.namespace, config.password, redis_s)
-        self.items = ItemCache(store, Gatherer.item_fields(self.plan, self.sides), breaker=breaker)
+        sources = spec.features.sources
+        self.items = ItemReader(self.plan, sources, store, breaker=breaker) if sources.item else None
         self._gatherer = Gatherer(self.plan, self.sides, store, self.items, breaker)
         wanted = serving.request_log
         self._log = None if wanted is None else RequestLog(self.plan, wanted, self.metrics)
@@ -104,7 +106,8 @@ class Replica:
     def follow(self) -> None:
         """One look at the tier: deltas, a new version, items that are due. Call it every `POLL_S`."""
         self.versions.step()
-        self.items.refresh()
+        if self.items is not None:
+            self.items.refresh()
         freshness = freshness_s(self.versions.status)
         if freshness is not None:
             self.metrics.freshness.set(freshness)
@@ -163,9 +166,12 @@ class Replica:
 
     def _rank(self, request: RankRequest, served: Served, debug: int, request_id: str) -> Answer:
         marks = [time.perf_counter()]
-        complete = self._gatherer.complete(request)
-        marks.append(time.perf_counter())
-        read, features = self._features(complete)
+        try:
+            complete = self._gatherer.complete(request)
+            marks.append(time.perf_counter())
+            features = complete.features(self._engine())
+        except FeatureError as error:
+            raise BadInput("features", "values as the model declares them", str(error)) from None
         marks.append(time.perf_counter())
         lookup = plan_lookup(self.layout, features)
         rows, report = served.rows.read(lookup.keys)
@@ -178,11 +184,12 @@ class Replica:
         stages = dict(zip(("complete", "features", "rows", "dense"), (b - a for a, b in pairwise(marks)), strict=True))
         self._observe(request.count, complete, report, stages)
         if self._log is not None:
-            user = complete.user.get(self.sides.user_key) if self.sides.user_key else None
-            self._log.offer(Ranked(request_id, str(served.version), user, request.keys, read, features))
+            of, version = complete, str(served.version)
+            ranked = Ranked(request_id, version, of.user_key, request.keys, of.count, of.request, features)
+            self._log.offer(ranked)
         shown: dict[str, Any] = {}
         if debug & FEATURES:
-            shown["features"] = _readable(features)
+            shown["features"] = readable(features)
         if debug & TIMINGS:
             shown["milliseconds"] = {stage: round(seconds * 1000, 3) for stage, seconds in stages.items()}
             shown["rows"] = {
@@ -196,22 +203,20 @@ class Replica:
         missing = _missing(complete, report)
         return Answer(self.name, str(served.version), {self._tasks[0]: scores}, missing, shown)
 
-    def _features(self, complete: Complete) -> tuple[Request, Features]:
+    def _engine(self) -> Engine:
         engine: Engine | None = getattr(self._local, "engine", None)
         if engine is None:
             engine = self._local.engine = Engine(self.plan)
-        try:
-            read = engine.request(complete.user, complete.items, complete.context, complete.behavior, complete.now_ms)
-            return read, engine.run(read)
-        except FeatureError as error:
-            raise BadInput("features", "values as the model declares them", str(error)) from None
+        return engine
 
     def _warm(self, served: Served) -> None:
         """Compiles every kernel on this path before the first request meets it."""
-        _, features = self._features(self._gatherer.synthetic(2))
-        lookup = plan_lookup(self.layout, features)
-        rows, _ = served.rows.read(lookup.keys)
-        served.network.score(assemble(self.layout, features, lookup, rows))
+        for complete in self._gatherer.synthetic(2):
+            complete.request()
+            features = complete.features(self._engine())
+            lookup = plan_lookup(self.layout, features)
+            rows, _ = served.rows.read(lookup.keys)
+            served.network.score(assemble(self.layout, features, lookup, rows))
 
     def _swapped(self, served: Served) -> None:
         self.metrics.version.clear()
@@ -257,6 +262,6 @@ def _missing(complete: Complete, report: RowReport) -> dict[str, Any]:
     return missing
 
 
-def _readable(features: Features) -> dict[str, Any]:
+def readable(features: Features) -> dict[str, Any]:
     """Features by output: what each row has; user-side outputs have one row."""
     return {name: [row_values(column, row) for row in range(column.rows)] for name, column in features.columns.items()}

@@ -1,15 +1,16 @@
 """Snapshots of served requests to a Kafka topic, for `kuberec replay`: written beside requests, never waited for.
 
-A request hands over references (the Arrow arrays that were read, the columns that were computed; nobody writes to them
-again) and goes on. Digests, encoding and sending happen behind a bounded queue: what does not fit is dropped, and
-counted. Requests that wait together go out as one message, for a message's schema outweighs a small request.
+A request hands over references (what was read, items as the cache had them, the columns that were computed; nobody
+writes to them again) and goes on. Raw columns, digests, encoding and sending happen behind a bounded queue: what does
+not fit is dropped, and counted. Requests that wait together go out as one message, for a message's schema outweighs a
+small request.
 """
 
 import logging
 import queue
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -34,13 +35,14 @@ _LOG = logging.getLogger("kuberec.requestlog")
 
 @dataclass(frozen=True, slots=True)
 class Ranked:
-    """A request that was answered: what was read and what was computed."""
+    """A request that was answered: how many candidates, what was read (made when it is written), what was computed."""
 
     request_id: str
     model_version: str
     user_key: str | None
     item_keys: Sequence[str] | None
-    request: Request
+    rows: int
+    read: Callable[[], Request]
     features: Features
 
 
@@ -119,7 +121,7 @@ class RequestLog:
             if not batch:
                 until = time.monotonic() + LINGER_S
             batch.append(ranked)
-            candidates += ranked.request.rows
+            candidates += ranked.rows
         return batch, True
 
     def _write(self, batch: Sequence[Ranked]) -> None:
@@ -133,7 +135,7 @@ class RequestLog:
             ranked.model_version,
             ranked.user_key,
             ranked.item_keys,
-            ranked.request,
+            ranked.read(),
             digests(ranked.features),
         )
 

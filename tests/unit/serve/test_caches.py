@@ -1,12 +1,8 @@
-"""Row cache, item cache and circuit breaker, with a clock that the test turns."""
-
-from typing import Any
+"""Row cache and circuit breaker, with a clock that the test turns."""
 
 import numpy as np
 
-from kuberec_runtime.publish.errors import TierUnreachable
 from kuberec_runtime.serve.breaker import Breaker
-from kuberec_runtime.serve.items import ItemCache
 from kuberec_runtime.serve.rowcache import RowCache
 
 
@@ -103,70 +99,3 @@ def test_the_breaker_opens_probes_and_closes() -> None:
     assert breaker.allows()
     breaker.succeeded()
     assert breaker.allows() and breaker.allows() and not breaker.open
-
-
-class Store:
-    def __init__(self) -> None:
-        self.price, self.asked, self.down = 1.0, list[list[str]](), False
-
-    def items(self, wanted: list[str]) -> list[dict[str, Any] | None]:
-        if self.down:
-            raise TierUnreachable("down")
-        self.asked.append(list(wanted))
-        return [None if key == "nobody" else {"cate": key.upper(), "price": self.price} for key in wanted]
-
-
-def item_cache(store: Store, clock: Clock, capacity: int = 100) -> ItemCache:
-    return ItemCache(store, ["cate", "price"], capacity, 30.0, Breaker(1, clock=clock), clock)  # type: ignore[arg-type]
-
-
-def test_items_are_read_once_and_unknown_ones_are_named() -> None:
-    store, clock = Store(), Clock()
-    cache = item_cache(store, clock)
-    for _ in range(2):
-        values, unknown = cache.lookup(["a", "nobody", "a"])
-        assert values == [("A", 1.0), (None, None), ("A", 1.0)] and unknown == ["nobody"]
-    assert store.asked == [["a", "nobody"], ["nobody"]]
-
-
-def test_an_old_item_is_served_while_it_is_read_again() -> None:
-    store, clock = Store(), Clock()
-    cache = item_cache(store, clock)
-    cache.lookup(["a"])
-    clock.now, store.price = 31.0, 2.0
-    assert cache.lookup(["a"])[0] == [("A", 1.0)]
-    assert len(store.asked) == 1, "the request did not wait for the store"
-    cache.refresh()
-    assert cache.lookup(["a"])[0] == [("A", 2.0)]
-
-
-def test_an_item_nobody_asks_for_is_forgotten() -> None:
-    store, clock = Store(), Clock()
-    cache = item_cache(store, clock)
-    cache.lookup(["a"])
-    for turn in (31.0, 62.0, 93.0):
-        clock.now = turn
-        cache.lookup(["b"])
-        cache.refresh()
-    assert len(cache) <= 2
-
-
-def test_the_item_cache_is_bounded() -> None:
-    store, clock = Store(), Clock()
-    cache = item_cache(store, clock, capacity=10)
-    for n in range(100):
-        cache.lookup([f"i{n}"])
-    assert len(cache) <= 20
-
-
-def test_a_dead_store_makes_items_missing_and_old_ones_go_on() -> None:
-    store, clock = Store(), Clock()
-    cache = item_cache(store, clock)
-    cache.lookup(["a"])
-    store.down, clock.now = True, 31.0
-    values, unknown = cache.lookup(["a", "b"])
-    assert values == [("A", 1.0), (None, None)] and unknown == ["b"]
-    cache.refresh()
-    assert cache.lookup(["a"])[0] == [("A", 1.0)]
-    store.down, clock.now = False, 32.5
-    assert cache.lookup(["b"])[1] == []
