@@ -1,33 +1,42 @@
 """The data plane against Ray actor calls: 37k unique rows of 16 weights from two shard processes, pulled and pushed.
 
-Both sides hold the same tables in processes of their own, split keys by bucket and merge rows in order; only the way
-between differs: our framed TCP on loopback, or numpy arrays through Ray actor calls. Gate: the pull is at least 8 times
-faster.
+All sides hold the same tables in processes of their own, split keys by bucket and merge rows in order; only the way
+between differs: our frames over TCP on loopback, our frames through shared memory, or numpy arrays through Ray actor
+calls. Gates: the pull is at least 8 times faster over TCP and 20 times through shared memory.
 """
 
 import json
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
 from benchmarks.measure import in_turns, options, print_result
 from benchmarks.table_step import zipf_batches
 from kuberec_api.model import Initializer, SparseOptimizer
-from kuberec_api.training import DenseOptimizer
+from kuberec_api.training import DenseOptimizer, RowType
 from kuberec_runtime.table import Table
-from kuberec_runtime.wire import Shard, ShardConfig, ShardPool
+from kuberec_runtime.wire import Shard, ShardConfig, ShardPool, Terms
 from kuberec_runtime.wire.routing import group_rows, merge_rows, route
 
 SHARDS, DIM = 2, 16
 TOKEN, DIGEST = b"benchmark", "0" * 64
+WAYS = {
+    "tcp": Terms(share=False),
+    "shared": Terms(),
+    "tcp bf16": Terms(RowType.BFLOAT16, share=False),
+    "shared bf16": Terms(RowType.BFLOAT16),
+    "tcp crc": Terms(share=False, checked=True),
+}
 NO_DENSE = np.empty(0, np.float32)
 
 
 def shard_process(index: int) -> None:
     """Serves one shard until stdin ends; its address is one JSON line."""
     optimizers = (SparseOptimizer(), Initializer(), DenseOptimizer())
-    shard = Shard(ShardConfig(index, SHARDS, (DIM,), 0, *optimizers, 1, TOKEN, DIGEST, 1))
+    shard = Shard(ShardConfig(index, SHARDS, (DIM,), 0, *optimizers, 1, TOKEN, DIGEST, len(WAYS)))
     print(json.dumps(shard.listen()), flush=True)
     sys.stdin.read()
 
@@ -62,7 +71,11 @@ def main() -> None:
     ]
     try:
         addresses = [tuple(json.loads(shard.stdout.readline())) for shard in shards if shard.stdout is not None]
-        pool = ShardPool.connect(addresses, TOKEN, DIGEST, 0, 0)
+        pools = {
+            name: ShardPool.connect(addresses, TOKEN, DIGEST, worker, 0, terms=terms)
+            for worker, (name, terms) in enumerate(WAYS.items())
+        }
+        assert pools["shared"].ways == ["shared memory"] * SHARDS and pools["tcp"].ways == ["tcp"] * SHARDS
         ray.init(num_cpus=SHARDS, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
         actors = [ray.remote(RayShard).remote() for _ in range(SHARDS)]
         sequence = turn = 0
@@ -72,10 +85,10 @@ def main() -> None:
             turn += 1
             return turn % len(batches)
 
-        def our_pull() -> None:
+        def our_pull(pool: ShardPool) -> None:
             pool.pull({DIM: batches[batch()]})
 
-        def our_push() -> None:
+        def our_push(pool: ShardPool) -> None:
             nonlocal sequence
             sequence += 1
             i = batch()
@@ -97,12 +110,16 @@ def main() -> None:
             parts = [way.part(s) for s in range(SHARDS)]
             ray.get([a.push.remote(way.keys[p], grouped[p]) for a, p in zip(actors, parts, strict=True)])
 
-        def ping() -> None:
+        def ping(pool: ShardPool) -> None:
             pool.pull({DIM: batches[0][:1]})
 
-        calls = {"pull": our_pull, "ray pull": ray_pull, "push": our_push, "ray push": ray_push, "ping": ping}
+        calls: dict[str, Callable[[], object]] = {"ray pull": ray_pull, "ray push": ray_push}
+        for name, pool in pools.items():
+            calls |= {f"{name} pull": partial(our_pull, pool), f"{name} push": partial(our_push, pool)}
+            calls |= {f"{name} ping": partial(ping, pool)} if pool in (pools["tcp"], pools["shared"]) else {}
         timings = in_turns(calls, 3.0 if chosen.smoke else 120.0 if chosen.full else 25.0)
-        pool.close()
+        for pool in pools.values():
+            pool.close()
     finally:
         ray.shutdown()
         for shard in shards:
@@ -110,21 +127,27 @@ def main() -> None:
             shard.wait()
     for name, timing in timings.items():
         spread = f"(n {timing.n}, spread {timing.spread:.0%})"
-        print(f"{name:9s} {timing.median * 1e3:9.3f} ms, best {timing.best * 1e3:9.3f}  {spread}")
+        peer = timings["ray push" if name.endswith("push") else "ray pull"]
+        print(
+            f"{name:17s} {timing.median * 1e3:9.3f} ms, best {timing.best * 1e3:9.3f}  {spread}"
+            f"  ray / this {peer.median / timing.median:6.1f}, of best {peer.best / timing.best:6.1f}"
+        )
     size = float(np.mean([keys.size for keys in batches]))
-    print_result(
-        "wire",
-        timings["pull"],
-        timings["ray pull"],
-        "ms",
-        gate=8,
-        rows=round(size),
-        pull_mb_s=round(size * (DIM * 4 + 8) / timings["pull"].median / 1e6),
-        push_ms=round(timings["push"].median * 1e3, 3),
-        ray_push_ms=round(timings["ray push"].median * 1e3, 3),
-        push_ratio=round(timings["ray push"].median / timings["push"].median, 2),
-        ping_ms=round(timings["ping"].median * 1e3, 4),
-    )
+    rounded = {name.replace(" ", "_") + "_ms": round(timing.median * 1e3, 3) for name, timing in timings.items()}
+    for way, gate in (("tcp", 8), ("shared", 20)):
+        push, ray_push_ = timings[f"{way} push"], timings["ray push"]
+        print_result(
+            f"wire_{way}",
+            timings[f"{way} pull"],
+            timings["ray pull"],
+            "ms",
+            gate=gate,
+            rows=round(size),
+            pull_mb_s=round(size * (DIM * 4 + 8) / timings[f"{way} pull"].median / 1e6),
+            push_ratio=round(ray_push_.median / push.median, 2),
+            push_ratio_of_best=round(ray_push_.best / push.best, 2),
+            **(rounded if way == "shared" else {}),
+        )
 
 
 if __name__ == "__main__":
