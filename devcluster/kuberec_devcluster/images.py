@@ -42,7 +42,7 @@ OPERATOR = Image(
     "localhost/kuberec/operator:dev", "operator/Dockerfile", "about 1 minute the first time, then 10 seconds"
 )
 RUNTIME = Image(
-    "localhost/kuberec/runtime:dev", "runtime/Dockerfile", "about 4 minutes the first time, then 10 seconds"
+    "localhost/kuberec/runtime:dev", "runtime/Dockerfile", "about 5 minutes the first time, then one"
 )
 
 

@@ -4,7 +4,6 @@ A first use compiles for some seconds, later ones load it from a cache in about 
 """
 
 from pathlib import Path
-from typing import Any
 
 import numba as nb
 
@@ -33,51 +32,48 @@ _SOURCES = (
 )
 
 
-def _program(stamp: int) -> Any:
-    def run(operations: int, count: int) -> int:
-        result = nb.int64(stamp)
-        for index in range(count):
-            op = operations + 8 * layout.OPERATION_WIDTH * index
-            kind = get(op, layout.O_KIND)
-            if kind == layout.OP_ID:
-                run_id(op)
-            elif kind == layout.OP_COMBO:
-                run_combo(op)
-            elif kind == layout.OP_RAW:
-                run_raw(op)
-            elif kind == layout.OP_COMBINE:
-                run_combine(op)
-            elif kind == layout.OP_LOOKUP:
-                run_lookup(op)
-            elif kind == layout.OP_MATCH or kind == layout.OP_COUNT_MATCH:
-                result = run_match(op)
-            elif kind == layout.OP_EXPR:
-                run_expr(op)
-            elif kind == layout.OP_OVERLAP:
-                run_overlap(op)
-            elif kind == layout.OP_KV_DOT:
-                run_kv_dot(op)
-            elif kind == layout.OP_WINDOW:
-                run_window(op)
-            elif kind == layout.OP_SEQUENCE:
-                run_sequence(op)
-            elif kind == layout.OP_SELECT:
-                run_select(op)
-            elif kind == layout.OP_INDEX:
-                run_index(op)
-            elif kind == layout.OP_DESCRIBE:
-                run_describe(op)
-            elif kind == layout.OP_COUNT_COMBO:
-                result = combo_capacity(op)
-            if get(op, layout.O_FOUND) != 0:
-                finish_numbers(op)
-        return result
-
-    return run
+def _run(operations: int, count: int) -> int:
+    result = nb.int64(0)
+    for index in range(count):
+        op = operations + 8 * layout.OPERATION_WIDTH * index
+        kind = get(op, layout.O_KIND)
+        if kind == layout.OP_ID:
+            run_id(op)
+        elif kind == layout.OP_COMBO:
+            run_combo(op)
+        elif kind == layout.OP_RAW:
+            run_raw(op)
+        elif kind == layout.OP_COMBINE:
+            run_combine(op)
+        elif kind == layout.OP_LOOKUP:
+            run_lookup(op)
+        elif kind == layout.OP_MATCH or kind == layout.OP_COUNT_MATCH:
+            result = run_match(op)
+        elif kind == layout.OP_EXPR:
+            run_expr(op)
+        elif kind == layout.OP_OVERLAP:
+            run_overlap(op)
+        elif kind == layout.OP_KV_DOT:
+            run_kv_dot(op)
+        elif kind == layout.OP_WINDOW:
+            run_window(op)
+        elif kind == layout.OP_SEQUENCE:
+            run_sequence(op)
+        elif kind == layout.OP_SELECT:
+            run_select(op)
+        elif kind == layout.OP_INDEX:
+            run_index(op)
+        elif kind == layout.OP_DESCRIBE:
+            run_describe(op)
+        elif kind == layout.OP_COUNT_COMBO:
+            result = combo_capacity(op)
+        if get(op, layout.O_FOUND) != 0:
+            finish_numbers(op)
+    return result
 
 
 run_program = compile_program(
-    _program, "int64(int64, int64)", [Path(__file__).with_name(f"{name}.py") for name in _SOURCES]
+    _run, "int64(int64, int64)", [Path(__file__).with_name(f"{name}.py") for name in _SOURCES]
 )
 """`run_program(address, count) -> int64`: runs `count` rows of an operation table and writes all outputs.
 

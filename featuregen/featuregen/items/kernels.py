@@ -6,7 +6,6 @@ Like `featuregen.kernels` it has one signature, and a cache on disk.
 from pathlib import Path
 from typing import Any
 
-import numba as nb
 import numpy as np
 from numpy.typing import NDArray
 
@@ -70,65 +69,61 @@ _SOURCES += sorted([*_HERE.parent.glob("kernels_*.py"), *_HERE.glob("kernels*.py
 _SOURCES += [_HERE / "table.py"]
 
 
-def _program(stamp: int) -> Any:
-    def run(steps: int, count: int, dictionaries: int, user: int) -> int:
-        for index in range(count):
-            step = steps + 8 * STEP_WIDTH * index
-            kind = get(step, T_KIND)
-            if kind == LOAD:
-                load(step)
-            elif kind == LOAD_ID:
-                load_id(step)
-            elif kind == COMBO:
-                combo(step, dictionaries, user)
-            elif kind == LOOKUP:
-                lookup(step, dictionaries, user)
-            elif kind == MATCH:
-                match(step, dictionaries, user)
-            elif kind == OVERLAP:
-                overlap(step, dictionaries, user)
-            elif kind == LOAD_LISTED:
-                load_listed(step)
-            elif kind == LOAD_IDS:
-                load_ids(step)
-            elif kind == LOAD_NUMBER:
-                load_number(step)
-            elif kind == RELEASE:
-                release(user, get(step, T_N))
-            elif kind == COUNT:
-                count_events(step, dictionaries, user)
-            elif kind == FIND:
-                find(step, dictionaries)
-            elif kind == FOLLOW:
-                follow(step)
-            elif kind == COPY:
-                copy(step)
-            elif kind == MEASURE_TEXT:
-                measure_text(step, dictionaries)
-            elif kind == LOAD_TEXT:
-                load_text(step, dictionaries)
-            elif kind == MEASURE_TEXTS:
-                measure_texts(step, dictionaries)
-            elif kind == LOAD_TEXTS:
-                load_texts(step, dictionaries)
-            elif kind == ENCODE:
-                encode(step, dictionaries)
-            elif kind == REHASH:
-                rehash(step, dictionaries)
-            elif kind == STORE:
-                store(step)
-            elif kind == STORE_SPANS:
-                store_spans(step)
-            elif kind == STORE_ID:
-                store_id(step)
-            elif kind == LINK:
-                link(step)
-        return nb.int64(stamp)
-
-    return run
+def _run_all(steps: int, count: int, dictionaries: int, user: int) -> None:
+    for index in range(count):
+        step = steps + 8 * STEP_WIDTH * index
+        kind = get(step, T_KIND)
+        if kind == LOAD:
+            load(step)
+        elif kind == LOAD_ID:
+            load_id(step)
+        elif kind == COMBO:
+            combo(step, dictionaries, user)
+        elif kind == LOOKUP:
+            lookup(step, dictionaries, user)
+        elif kind == MATCH:
+            match(step, dictionaries, user)
+        elif kind == OVERLAP:
+            overlap(step, dictionaries, user)
+        elif kind == LOAD_LISTED:
+            load_listed(step)
+        elif kind == LOAD_IDS:
+            load_ids(step)
+        elif kind == LOAD_NUMBER:
+            load_number(step)
+        elif kind == RELEASE:
+            release(user, get(step, T_N))
+        elif kind == COUNT:
+            count_events(step, dictionaries, user)
+        elif kind == FIND:
+            find(step, dictionaries)
+        elif kind == FOLLOW:
+            follow(step)
+        elif kind == COPY:
+            copy(step)
+        elif kind == MEASURE_TEXT:
+            measure_text(step, dictionaries)
+        elif kind == LOAD_TEXT:
+            load_text(step, dictionaries)
+        elif kind == MEASURE_TEXTS:
+            measure_texts(step, dictionaries)
+        elif kind == LOAD_TEXTS:
+            load_texts(step, dictionaries)
+        elif kind == ENCODE:
+            encode(step, dictionaries)
+        elif kind == REHASH:
+            rehash(step, dictionaries)
+        elif kind == STORE:
+            store(step)
+        elif kind == STORE_SPANS:
+            store_spans(step)
+        elif kind == STORE_ID:
+            store_id(step)
+        elif kind == LINK:
+            link(step)
 
 
-_run = compile_program(_program, "int64(int64, int64, int64, int64)", _SOURCES)
+_run = compile_program(_run_all, "void(int64, int64, int64, int64)", _SOURCES)
 
 
 def address_of(array: NDArray[Any]) -> int:

@@ -7,7 +7,6 @@ for it nor is compiled with it.
 from pathlib import Path
 from typing import Any
 
-import numba as nb
 import numpy as np
 from numpy.typing import NDArray
 
@@ -20,16 +19,12 @@ _SOURCES = [
 ]
 
 
-def _kernel(stamp: int) -> Any:
-    def hash_all(addresses: Any, sizes: Any, found: Any) -> int:
-        for index in range(addresses.shape[0]):
-            found[index] = farm64(addresses[index], sizes[index])
-        return nb.int64(stamp)
-
-    return hash_all
+def _run(addresses: Any, sizes: Any, found: Any) -> None:
+    for index in range(addresses.shape[0]):
+        found[index] = farm64(addresses[index], sizes[index])
 
 
-_hash_all = compile_program(_kernel, "int64(int64[::1], int64[::1], uint64[::1])", [*_SOURCES, Path(__file__)])
+_hash_all = compile_program(_run, "void(int64[::1], int64[::1], uint64[::1])", [*_SOURCES, Path(__file__)])
 
 
 def farm64_pieces(pieces: list[Any]) -> NDArray[np.uint64]:

@@ -1,7 +1,6 @@
 """Random specs: every operator, features of features, valid by construction, so that no case is thrown away.
 
-A seed chooses, and not hypothesis: its small examples are mostly of missing values. As every output is computed apart
-from the others, the one that differs says which feature to look at.
+As every output is computed apart from the others, the one that differs says which feature to look at.
 """
 
 from collections.abc import Callable, Sequence

@@ -1,6 +1,8 @@
 """Random specs over random rows: oracle, NumPy and numba give the same bits, in batches and in rankings.
 
-`FEATUREGEN_EXAMPLES` is the number of cases; `make test-fuzz` runs thousands. A case is the same whenever it is run.
+Twice: seeded cases, which are the same whenever they are run and spread over processes, and Hypothesis, which looks for
+the smallest case that fails. `FEATUREGEN_EXAMPLES` is the number of seeded cases, a quarter as many are Hypothesis's;
+`make test-fuzz` runs thousands of both.
 """
 
 import os
@@ -10,6 +12,8 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from hypothesis import HealthCheck, given, note, settings
+from hypothesis.strategies import randoms
 
 from featuregen.engine import Backend, Engine, Features
 from featuregen.oracle import compute_row
@@ -46,6 +50,18 @@ def test_oracle_batch_and_rank_agree_bit_for_bit(block: int) -> None:
         except Exception as error:
             error.add_note(f"case {case}: {spec.features}")
             raise
+
+
+@pytest.mark.parametrize("group", range(len(GROUPS)))
+def test_hypothesis_finds_no_smallest_case_where_they_differ(group: int) -> None:
+    @settings(max_examples=max(CASES // 4 // len(GROUPS), 1), deadline=None, suppress_health_check=list(HealthCheck))
+    @given(randoms(use_true_random=False))
+    def check(rng: Random) -> None:
+        plan, spec = random_plan(rng, GROUPS[group])
+        note(f"{spec.features}")
+        _check(plan, random_rows(rng, plan, 3), random_rows(rng, plan, 1), rng.randrange(3))
+
+    check()
 
 
 @pytest.mark.parametrize("case", range(8))

@@ -1,0 +1,64 @@
+"""Compiles every kernel, for an image to bring along: `NUMBA_CACHE_DIR=/opt/kernels python -m kuberec_runtime.warm`.
+
+A pod has a read-only file system and begins with an empty cache: half a minute of a core, in every worker, shard and
+replica. Started with `KUBEREC_KERNELS=/opt/kernels`, on a processor like the one that built the image, it loads them in
+seconds. Kernels are compiled by using them: a step of a small model of every kind of column, under every optimizer.
+"""
+
+import numpy as np
+import pyarrow as pa
+
+import featuregen.items.kernels
+import featuregen.replay.kernel  # noqa: F401 - imported to compile it
+from featuregen.compiler import compile_plan
+from featuregen.engine import Engine
+from featuregen.schema import sample_schema
+from kuberec_api.layout import build_layout
+from kuberec_api.model import Initializer, RecModelSpec, SparseOptimizer, SparseOptimizerKind
+from kuberec_api.training import DenseOptimizer, DenseOptimizerKind
+from kuberec_runtime.models.embed import assemble, gradients, plan_lookup
+from kuberec_runtime.serve.rowcache import RowCache
+from kuberec_runtime.table import DenseWeights, Table
+from kuberec_runtime.wire.routing import group_rows, merge_rows, route
+
+MODEL = {
+    "features": {
+        "sources": {"user": {"key": "uid", "fields": {"age": "float", "likes": "map<string,float>"}}},
+        "list": [
+            {"name": "uid", "op": "id", "in": ["user.uid"], "encode": {"hashBuckets": 100}},
+            {"name": "likes", "op": "id", "in": ["user.likes"], "weighted": True, "encode": {"hashBuckets": 100}},
+            {"name": "age", "op": "raw", "in": ["user.age"]},
+        ],
+    },
+    "embeddings": {"defaults": {"dim": 8}},
+    "network": {"kind": "DeepFM", "groups": {"wide": ["uid", "likes"], "deep": ["uid", "likes", "age"]}},
+    "tasks": [{"name": "click", "label": "click", "loss": "BinaryCrossEntropy"}],
+}
+
+
+def warm() -> None:
+    """Compiles what is not in the cache yet."""
+    model = RecModelSpec.model_validate(MODEL)
+    plan = compile_plan(model.features)
+    layout = build_layout(model, plan)
+    sample = {"user.uid": "u", "user.likes": [("a", 1.0), ("b", 2.0)], "user.age": 1.0, "now": 1, "label.click": 1.0}
+    features = Engine(plan).batch(pa.Table.from_pylist([sample, sample], schema=sample_schema(plan, ["click"])))
+    lookup = plan_lookup(layout, features)
+    for kind in SparseOptimizerKind:
+        for width in lookup.keys:
+            Table(width, SparseOptimizer(kind=kind), Initializer(), 1)
+    rows = {width: np.zeros((len(keys), width), np.float32) for width, keys in lookup.keys.items()}
+    x = assemble(layout, features, lookup, rows)
+    for width, pushed in gradients(lookup, np.zeros_like(x)).items():
+        way = route(lookup.keys[width], 2)
+        merge_rows(group_rows(pushed, way.order), way.order, pushed)
+        cache = RowCache(width, 64)
+        found = np.ones(len(pushed), np.bool_)
+        cache.admit(lookup.keys[width], pushed, found, cache.generation)
+        cache.read(lookup.keys[width])
+    for optimizer in DenseOptimizerKind:
+        DenseWeights(4, DenseOptimizer(kind=optimizer)).apply(np.zeros(4, np.float32))
+
+
+if __name__ == "__main__":
+    warm()
