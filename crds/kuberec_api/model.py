@@ -109,6 +109,15 @@ class Eviction(SpecModel):
         return self
 
 
+class Admission(SpecModel):
+    """When a key gets a row; docs/training.md says more."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    min_count: Annotated[int, Field(ge=2, le=255)]
+    """The push that names a key so often gives it its row; before, it has its first value and learns nothing."""
+
+
 class EmbeddingDefaults(SpecModel):
     """What every embedding table has unless its own entry says otherwise."""
 
@@ -116,6 +125,7 @@ class EmbeddingDefaults(SpecModel):
     optimizer: SparseOptimizer = SparseOptimizer()
     initializer: Initializer = Initializer()
     eviction: Eviction | None = None
+    admission: Admission | None = None
 
 
 class EmbeddingTable(SpecModel):

@@ -37,13 +37,14 @@ from kuberec_runtime.checkpoint.restore import (
     RestorePlan,
     Skipped,
     find_restorable,
+    iter_counts,
     iter_rows,
     load_rows,
     merge_rows,
     restore,
 )
 from kuberec_runtime.checkpoint.retention import retain
-from kuberec_runtime.checkpoint.rows import read_rows, write_removed, write_rows
+from kuberec_runtime.checkpoint.rows import read_rows, write_counts, write_removed, write_rows
 from kuberec_runtime.checkpoint.store import Store, open_store
 
 __all__ = [
@@ -73,6 +74,7 @@ __all__ = [
     "data_prefix",
     "extend",
     "find_restorable",
+    "iter_counts",
     "iter_rows",
     "load_rows",
     "merge_rows",
@@ -85,6 +87,7 @@ __all__ = [
     "read_rows",
     "restore",
     "retain",
+    "write_counts",
     "write_dense",
     "write_manifest",
     "write_removed",

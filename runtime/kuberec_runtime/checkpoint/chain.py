@@ -28,7 +28,7 @@ def next_kind(chain: Sequence[Link], full_every: int = FULL_EVERY, broken: bool 
 
 
 def extend(chain: Sequence[Link], link: Link) -> tuple[Link, ...]:
-    """Returns the chain with one more link; a full link starts it anew.
+    """Returns the chain with one more link; a full link starts it anew. Counts are whole in every link: the last do.
 
     Raises:
         ValueError: a delta has nothing to build on.
@@ -37,4 +37,5 @@ def extend(chain: Sequence[Link], link: Link) -> tuple[Link, ...]:
         return (link,)
     if not chain:
         raise ValueError(f"the delta of epoch {link.epoch} has no full link to build on")
-    return (*chain, link)
+    older = (e.model_copy(update={"files": tuple(f for f in e.files if not f.counted)}) for e in chain)
+    return (*older, link)

@@ -31,7 +31,8 @@ class FileRef(ManifestModel):
 
     `width`, `rows`, `stride` describe row files: weights per row, number of rows, float32 per row with optimizer state
     and counters. `buckets` is the inclusive range of virtual buckets that may occur in it. Dense files leave them 0.
-    `removed` is the number of keys of a file of tombstones, which has no rows.
+    `removed` is the number of keys of a file of tombstones, `counted` that of the buckets of a file of counts, which is
+    how often keys without a row were pushed; neither has rows.
     """
 
     key: str
@@ -41,6 +42,7 @@ class FileRef(ManifestModel):
     rows: int = 0
     stride: int = 0
     removed: int = 0
+    counted: int = 0
     buckets: tuple[int, int] = (0, 255)
 
 
@@ -116,8 +118,8 @@ class Manifest(ManifestModel):
 
     `tables`, `weights`, `row_optimizer` and `interval_ms` (0: unknown) let a reader without the model name what the
     files hold and judge how fresh a commit is; epochs that were written before they existed leave them empty. `note`
-    says why an epoch was committed by hand; a training's own epochs have none. `format` is 2 if there are tombstones: a
-    release which does not know them refuses the epoch instead of bringing removed rows back.
+    says why an epoch was committed by hand; a training's own epochs have none. `format` is 2 if there are tombstones or
+    counts: a release which does not know them refuses the epoch instead of bringing removed rows back.
     """
 
     format: Literal[1, 2] = 1
@@ -168,8 +170,8 @@ def write_manifest(store: Store, manifest: Manifest) -> str:
     Raises:
         StoreError: it could not be written.
     """
-    removed = any(file.removed for link in manifest.chain for file in link.files)
-    written = manifest.model_copy(update={"format": 2 if removed else 1})
+    newer = any(file.removed or file.counted for link in manifest.chain for file in link.files)
+    written = manifest.model_copy(update={"format": 2 if newer else 1})
     body = written.model_dump_json(by_alias=True, indent=1).encode()
     key = f"manifests/{manifest.epoch}-{manifest.attempt}-{hashlib.sha256(body).hexdigest()[:16]}.json"
     crash_here("checkpoint.before-manifest")

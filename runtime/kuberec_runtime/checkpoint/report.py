@@ -136,7 +136,7 @@ def manifest_tables(store: Store, entry: Entry) -> list[Table]:
     for link in manifest.chain:
         for file in link.files:
             buckets = f"{file.buckets[0]}-{file.buckets[1]}"
-            rows = f"-{file.removed:,}" if file.removed else f"{file.rows:,}"
+            rows = f"-{file.removed:,}" if file.removed else "" if file.counted else f"{file.rows:,}"
             numbers = (str(file.width), rows, buckets, size_text(file.size))
             files.add_row(link.kind.value, str(link.epoch), file.key, *numbers)
     if manifest.dense is not None:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from kuberec_runtime.checkpoint.errors import CheckpointError, CorruptFile, NothingToRestore, ObjectMissing
 from kuberec_runtime.checkpoint.log import Committed, read_commits
 from kuberec_runtime.checkpoint.manifest import FileRef, Manifest, read_manifest
-from kuberec_runtime.checkpoint.rows import read_removed, read_rows, read_verified
+from kuberec_runtime.checkpoint.rows import read_counts, read_removed, read_rows, read_verified
 from kuberec_runtime.checkpoint.store import Store
 
 logger = logging.getLogger(__name__)
@@ -112,7 +112,7 @@ def iter_rows(
     """
     for link in manifest.chain:
         for file in link.files:
-            if buckets is not None and (file.buckets[1] < buckets.start or file.buckets[0] >= buckets.stop):
+            if file.counted or not _overlaps(file, buckets):
                 continue
             raw: F32 | None = None
             try:
@@ -131,6 +131,32 @@ def iter_rows(
                 keys, raw = keys[mine], None if raw is None else raw[mine]
             if len(keys):
                 yield file, keys, raw
+
+
+def _overlaps(file: FileRef, buckets: range | None) -> bool:
+    return buckets is None or (file.buckets[1] >= buckets.start and file.buckets[0] < buckets.stop)
+
+
+def iter_counts(
+    store: Store, manifest: Manifest, buckets: range | None = None
+) -> Iterator[tuple[int, NDArray[np.uint8], I64, NDArray[np.uint8]]]:
+    """Yields admission counts of the last link as (width, buckets, additions, counters), see `read_counts`.
+
+    Raises:
+        CorruptFile: as of `iter_rows`.
+    """
+    for file in manifest.chain[-1].files if manifest.chain else ():
+        if not file.counted or not _overlaps(file, buckets):
+            continue
+        try:
+            numbers, added, counters = read_counts(store, file)
+        except ObjectMissing as error:
+            raise CorruptFile(file.key, str(error)) from error
+        mine = np.full(len(numbers), True)
+        if buckets is not None:
+            mine = (numbers >= buckets.start) & (numbers < buckets.stop)
+        if mine.any():
+            yield file.width, numbers[mine], added[mine], counters[mine]
 
 
 @dataclass(frozen=True)

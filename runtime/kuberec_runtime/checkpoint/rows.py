@@ -98,6 +98,53 @@ def write_removed(
     return reference.model_copy(update={"removed": len(keys)})
 
 
+def write_counts(
+    store: Store,
+    prefix: str,
+    width: int,
+    buckets: NDArray[np.uint8],
+    added: NDArray[np.int64],
+    counters: NDArray[np.uint8],
+    *,
+    shard: int = 0,
+) -> FileRef:
+    """Writes the admission counters of some virtual buckets: their numbers (b,), additions (b,), counters (b, m).
+
+    Raises:
+        StoreError: they could not be written.
+    """
+    size = counters.shape[1]
+    schema = pa.schema(
+        [
+            pa.field("bucket", pa.uint8(), nullable=False),
+            pa.field("added", pa.int64(), nullable=False),
+            pa.field("counters", pa.binary(size), nullable=False),
+        ],
+        metadata={"kuberec.width": str(width), "kuberec.format": "1"},
+    )
+    flat = pa.py_buffer(np.ascontiguousarray(counters).reshape(-1))
+    blobs = pa.Array.from_buffers(pa.binary(size), len(buckets), [None, flat])
+    columns = [_array(buckets, pa.uint8()), _array(added, pa.int64()), blobs]
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_file(sink, schema, options=pa.ipc.IpcWriteOptions(compression="zstd")) as writer:
+        writer.write_batch(pa.record_batch(columns, schema=schema))
+    body = memoryview(sink.getvalue())
+    span = int(buckets.min()), int(buckets.max())
+    reference = _reference(f"{prefix}/counts-w{width}-s{shard}.arrow", body, width, span)
+    store.put(reference.key, body)
+    return reference.model_copy(update={"counted": len(buckets)})
+
+
+def read_counts(store: Store, reference: FileRef) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.uint8]]:
+    """Reads and verifies what `write_counts` wrote: buckets (b,), additions (b,), counters (b, m)."""
+    batch = _read_table(store, reference).combine_chunks()
+    buckets = _numpy(batch.column("bucket").chunk(0), np.uint8)
+    blobs = batch.column("counters").chunk(0)
+    size = blobs.type.byte_width
+    counters = np.frombuffer(blobs.buffers()[1], np.uint8)[blobs.offset * size :][: len(buckets) * size]
+    return buckets, _numpy(batch.column("added").chunk(0), np.int64), counters.reshape(len(buckets), size)
+
+
 def _reference(key: str, body: memoryview, width: int, buckets: tuple[int, int]) -> FileRef:
     digest = hashlib.sha256(body).hexdigest()
     return FileRef(key=key, size=body.nbytes, sha256=digest, width=width, buckets=buckets)

@@ -169,7 +169,7 @@ def insert_rows(
     table: Any, numbers: Any, base: I64, size: I64, count: I64, erased: I64, limit: I64, keys: I64, out: I64,
     start: int, ends: I64, key_of_row: I64, fresh: I64, made: int,
 ) -> tuple[int, int]:  # fmt: skip
-    """Gives a row to each key whose `out` is negative, from position `start` on; a key given twice gets one row.
+    """Gives a row to each key whose `out` is -1, from position `start` on; a key given twice gets one row.
 
     Args:
         table: as of `find_rows`, and so are the next three.
@@ -192,7 +192,7 @@ def insert_rows(
         (position, made): position is keys.size when done, else the key whose partition must be rebuilt first.
     """
     for i in range(start, keys.size):
-        if out[i] >= 0:
+        if out[i] != -1:
             continue
         key = keys[i]
         h = mix64(np.uint64(key))

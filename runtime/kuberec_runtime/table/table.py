@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kuberec_api.model import Initializer, SparseOptimizer
+from kuberec_runtime.table.admission import Counts, Sketch
 from kuberec_runtime.table.arena import Arena, physical_memory
 from kuberec_runtime.table.buckets import I64
 from kuberec_runtime.table.errors import TableError, TableFull
@@ -57,11 +58,13 @@ class Rows:
         removed: int64, shape (m,), ascending, none of them in `keys`: tombstones, removed since the consumer's last
             take. The checkpoint also gets those that the publication has yet to take, so that a restored shard can
             publish them.
+        counts: with a checkpoint's copy, pushes of keys that have no row yet; None without admission.
     """
 
     keys: I64
     raw: F32
     removed: I64 = field(default_factory=lambda: np.zeros(0, np.int64))
+    counts: Counts | None = None
 
     @property
     def touched(self) -> I64:
@@ -79,6 +82,7 @@ class Table:
         seed: the model's; with the key it decides a row's first weights.
         scalar: True for scalar kernels, False for vector kernels, None to follow `KUBEREC_SCALAR_KERNELS`.
         published: whether anybody takes for the publication; if not, nothing is remembered for it but marks.
+        min_count: a key gets its row at that push which names it; below 2 also a pull creates rows.
     """
 
     def __init__(
@@ -90,12 +94,14 @@ class Table:
         *,
         scalar: bool | None = None,
         published: bool = True,
+        min_count: int = 0,
     ) -> None:
         self.layout = RowLayout.of(width, optimizer.kind)
         self._optimizer, self._initializer = optimizer, initializer
         self._seed = np.uint64(seed & 0xFFFFFFFFFFFFFFFF)
         self._lock = threading.Lock()
         self._remembering: tuple[Consumer, ...] = ("checkpoint", "publication") if published else ("checkpoint",)
+        self._min_count = min_count
         self._open()
         self._mode = row_mode(scalar)
         self._step, self._constants = row_step(optimizer)
@@ -119,6 +125,9 @@ class Table:
         self._ends: I64 = np.array([0, -1], np.int64)
         self._free = 0
         self._gone: dict[Consumer, list[I64]] = {consumer: [] for consumer in self._remembering}
+        self._sketch = Sketch(self._min_count) if self._min_count > 1 else None
+        self.dropped = 0
+        """Gradients of keys that have no row yet."""
         self._clock = 0
         self._scratch: I64 = np.empty(0, np.int64)
         self._fresh: I64 = np.empty(0, np.int64)
@@ -132,8 +141,9 @@ class Table:
         grads = np.zeros((1, self.layout.width), np.float32)
         self.pull(keys)
         self.push(keys, grads)
-        rows = self.take_dirty("checkpoint")
-        self.restore(rows.keys, rows.raw)
+        self.restore(keys, np.zeros((1, self.layout.stride), np.float32))
+        self.push(keys, grads)
+        self.take_dirty("checkpoint")
         self.redirty("checkpoint", keys)
         self._index.grow(7)
         self.sweep(0, 1, Verdict())
@@ -164,10 +174,15 @@ class Table:
         """Bytes of rows, keys, marks, the largest take's row numbers and the index; address space beyond is free."""
         rows = -(-self._used * self.row_bytes // 4096) * 4096 + self._reach * 8
         gone = sum(keys.nbytes for parts in self._gone.values() for keys in parts)
-        return rows + self._index.memory_bytes + gone
+        return rows + self._index.memory_bytes + gone + (self._sketch.memory_bytes if self._sketch else 0)
+
+    @property
+    def content_bytes(self) -> int:
+        """Bytes of what the rows say and of their keys: what `memory_bytes` is measured against."""
+        return len(self) * (8 + 4 * self.layout.stride)
 
     def pull(self, keys: I64, *, out: F32 | None = None) -> F32:
-        """Weights of `keys`; missing rows are created.
+        """Weights of `keys`; missing rows are created, or under admission their first values are answered.
 
         Args:
             keys: int64, shape (n,), each >= 0.
@@ -187,12 +202,19 @@ class Table:
             raise TableError(f"out must be C-ordered float32 of shape {(n, width)}, got {out.dtype} {out.shape}")
         flat = out.reshape(-1)
         with self._lock:
-            index = self._rows_of(keys)
+            if self._sketch is None:
+                index = self._rows_of(keys)
+            elif self._find(keys):
+                index = self._scratch
+                absent = np.flatnonzero(index[:n] < 0)
+                self._fill(flat, absent, keys[absent], width)
+            else:
+                index = self._scratch
             gather(self._mode, self._rows, index, n, self.layout.pitch, width, flat)
         return out
 
     def push(self, keys: I64, grads: F32, *, now: int | None = None) -> None:
-        """One optimizer step on each row; missing rows are created first.
+        """One optimizer step on each row; missing rows are created first, those that are not admitted yet left out.
 
         The row's frequency rises by one, its last-seen becomes `now`, and it is dirty for both consumers. A key given
         twice takes two steps, in order.
@@ -212,7 +234,12 @@ class Table:
         flat = np.ascontiguousarray(grads).reshape(-1)
         stamp = np.uint32((int(time.time()) if now is None else now) & 0xFFFFFFFF)
         with self._lock:
-            index = self._rows_of(keys)
+            index = self._rows_of(keys, admit=self._sketch is not None)
+            if self._sketch is not None:
+                kept = np.flatnonzero(index[:n] >= 0)
+                if kept.size < n:
+                    self.dropped += n - kept.size
+                    index, flat, n = index[kept], grads[kept].reshape(-1), kept.size
             self._clock = max(self._clock, int(stamp))
             self._step(
                 self._mode, self._rows, self._bits, self._dirty, index, flat, n, layout.pitch, layout.width,
@@ -243,7 +270,8 @@ class Table:
                 clear_bit(self._dirty, index, n, bit)
             if consumer in self._gone:
                 self._gone[consumer] = []
-        return Rows(rows.keys, rows.raw, np.unique(removed)) if removed.size else rows
+            counts = self._sketch.copy() if self._sketch is not None and consumer == "checkpoint" else None
+        return Rows(rows.keys, rows.raw, np.unique(removed), counts)
 
     def _removed(self, consumer: Consumer, bit: np.uint8) -> I64:
         """Removed keys without a row, some of them twice; those that came back are marked."""
@@ -343,6 +371,12 @@ class Table:
                 seen = np.ascontiguousarray(raw[:, self.layout.last_seen]).view(np.uint32)
                 self._clock = max(self._clock, int(seen.max()))
 
+    def restore_counts(self, counts: Counts) -> None:
+        """Sets how often keys without a row were pushed; passed over by a table without admission."""
+        if self._sketch is not None:
+            with self._lock:
+                self._sketch.restore(counts)
+
     def _find(self, keys: I64) -> int:
         """Fills the scratch with row numbers; returns how many are absent."""
         if keys.dtype != np.int64 or keys.ndim != 1:
@@ -355,9 +389,14 @@ class Table:
             raise TableError(f"key {keys[-1 - absent]} at position {-1 - absent} is negative")
         return absent
 
-    def _rows_of(self, keys: I64, *, fill: bool = True) -> I64:
-        """Row numbers of all keys; missing rows are created (with first values, unless they are overwritten anyway)."""
+    def _rows_of(self, keys: I64, *, fill: bool = True, admit: bool = False) -> I64:
+        """Row numbers of all keys; missing rows are created (with first values, unless they are overwritten anyway).
+
+        With `admit` only keys that have been counted often enough get a row, the others' row number is -2.
+        """
         absent = self._find(keys)
+        if absent and admit and self._sketch is not None:
+            absent = self._sketch.admit(keys, self._scratch)
         if absent == 0:
             return self._scratch
         if self._used - self._free + absent > self._most:
@@ -380,9 +419,11 @@ class Table:
         finally:
             # Whatever happened, the rows that got a number also get their values.
             self._free -= made - (self._used - used)
-            layout, kind, fresh = self.layout, KIND_CODE[self._initializer.kind], self._fresh[:made]
-            fill_rows(
-                self._rows, fresh, self._keys[fresh], layout.width, layout.pitch, kind if fill else 0,
-                float(self._initializer.stddev), self._seed,
-            )  # fmt: skip
+            fresh = self._fresh[:made]
+            self._fill(self._rows, fresh, self._keys[fresh], self.layout.pitch, fill)
         return self._scratch
+
+    def _fill(self, rows: F32, places: I64, keys: I64, pitch: int, values: bool = True) -> None:
+        """First values (or zeros) of `keys` at `places` of an array of rows."""
+        kind = KIND_CODE[self._initializer.kind] if values else 0
+        fill_rows(rows, places, keys, self.layout.width, pitch, kind, float(self._initializer.stddev), self._seed)

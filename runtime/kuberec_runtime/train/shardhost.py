@@ -16,14 +16,17 @@ from kuberec_api.training import RowType
 from kuberec_runtime.checkpoint import (
     FileRef,
     Store,
+    iter_counts,
     iter_rows,
     open_store,
     read_manifest,
+    write_counts,
     write_removed,
     write_rows,
 )
 from kuberec_runtime.crashpoints import crash_here
 from kuberec_runtime.publish.tier import Tier
+from kuberec_runtime.table.admission import Counts
 from kuberec_runtime.table.buckets import BUCKETS, bucket_of, split_key
 from kuberec_runtime.table.dense import DenseState
 from kuberec_runtime.table.eviction import Sweeper
@@ -82,6 +85,7 @@ class ShardHost:
                 token=self._token,
                 digest=self._job.plan.digest,
                 workers=self._job.training.spec.workers.replicas,
+                min_count=defaults.admission.min_count if defaults.admission else 0,
                 published=self._job.training.spec.publish is not None,
             )
         )
@@ -104,6 +108,9 @@ class ShardHost:
         files = iter_rows(store, manifest, bucket_of, mine)
         rows = ((file.width, removed_rows(keys) if raw is None else Rows(keys, raw)) for file, keys, raw in files)
         shard.restore(rows, dense, manifest.samples_by_partition, epoch=manifest.epoch)
+        for width, buckets, added, counters in iter_counts(store, manifest, mine):
+            if width in shard.state.tables:
+                shard.state.tables[width].restore_counts(Counts(buckets, added, counters))
         shard.mark_all_dirty("publication")
         return self.rows()
 
@@ -194,6 +201,8 @@ class ShardHost:
                 files.append(write_rows(store, prefix, width, rows.keys, rows.raw, shard=self._index, buckets=buckets))
             if rows.removed.size:
                 files.append(write_removed(store, prefix, width, rows.removed, shard=self._index, buckets=buckets))
+            if (c := rows.counts) is not None and c.buckets.size:
+                files.append(write_counts(store, prefix, width, c.buckets, c.added, c.counters, shard=self._index))
         return tuple(files)
 
     def _write_rows(self, cut: Cut) -> tuple[dict[str, I64], int]:

@@ -25,6 +25,7 @@ class ShardConfig:
         token: the attempt's secret, which every peer must present.
         digest: of the feature plan; peers with another one are refused.
         workers: how many workers there are, numbered from 0; a cut needs the mark of each.
+        min_count: pushes that name a key before it gets a row; below 2 every key has one at once.
         published: whether there are publications; if not, tables remember nothing for them but marks.
         synchronous: whether the pushes of a step wait for each other and are applied in the order of the workers.
     """
@@ -40,6 +41,7 @@ class ShardConfig:
     token: bytes = field(repr=False)
     digest: str
     workers: int
+    min_count: int = 0
     published: bool = True
     synchronous: bool = False
 

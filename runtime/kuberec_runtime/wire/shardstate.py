@@ -74,7 +74,10 @@ class ShardState:
 
     def _new_tables(self) -> dict[int, Table]:
         c = self.config
-        return {w: Table(w, c.optimizer, c.initializer, c.seed, published=c.published) for w in c.widths}
+        return {
+            width: Table(width, c.optimizer, c.initializer, c.seed, published=c.published, min_count=c.min_count)
+            for width in c.widths
+        }
 
     # -- sessions -------------------------------------------------------------------------------------------------
 
@@ -143,7 +146,8 @@ class ShardState:
             )
         if self.config.synchronous:
             return self._push_in_step(session, push)
-        return self._apply(session, push, int(time.time()))
+        now = int(time.time())
+        return self._apply(session, push, min(push.watermark // 1000, now) or now)
 
     def _push_in_step(self, session: Session, push: Push) -> bool:
         """Parks a push until its step is complete; whoever completes it applies the pushes of all workers."""

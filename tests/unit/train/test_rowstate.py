@@ -17,13 +17,16 @@ from kuberec_runtime.checkpoint import (
     LinkKind,
     Manifest,
     Store,
+    iter_counts,
     iter_rows,
     open_store,
+    write_counts,
     write_removed,
     write_rows,
 )
 from kuberec_runtime.stream import PartitionStart, Position
 from kuberec_runtime.table import Rows, Table, bucket_of, shard_of
+from kuberec_runtime.table.admission import Counts
 from kuberec_runtime.table.dense import DenseState
 from kuberec_runtime.train.exitcode import classify
 from kuberec_runtime.train.job import Job
@@ -169,6 +172,44 @@ def test_removed_rows_stay_removed_through_full_links_deltas_and_another_number_
     assert all(np.array_equal(found[key], expected[key]) for key in expected)
     assert set(gone.tolist()) <= published, "what was removed last may still be in the tier"
     assert not published & found.keys()
+
+
+def test_counts_of_keys_without_a_row_survive_and_move_with_their_buckets() -> None:
+    store = open_store("memory://counts")
+    ledger = Ledger(job(SparseOptimizer()), store)
+    ledger.start()
+    ledger.begin(NO_DENSE, STARTS)
+    one = Table(WIDTH, SparseOptimizer(), Initializer(), 1, min_count=3)
+    keys = np.arange(5000)
+    grads = np.ones((keys.size, WIDTH), np.float32)
+    for epoch in (1, 2):
+        one.push(keys, grads, now=1)
+        prefix, rows = ledger.prefix(epoch), one.take_dirty("checkpoint", full=ledger.full_next())
+        assert rows.keys.size == 0 and rows.counts is not None
+        counts = rows.counts
+        files = [write_counts(store, prefix, WIDTH, counts.buckets, counts.added, counts.counters)]
+        worker = WorkerCut({0: Position(epoch, 0)}, {0: epoch}, {}, 0)
+        shards = [ShardEpoch(tuple(files), NO_DENSE, {0: epoch})]
+        ledger.commit(epoch, ledger.full_next(), prefix, shards, [worker], STARTS, {}, {}, None)
+    again = Ledger(job(SparseOptimizer(), 2), store)
+    again.start()
+    resumed = again.resume()
+    assert resumed is not None
+    assert resumed.manifest.format == 2
+    assert [len(link.files) for link in resumed.manifest.chain] == [0, 0, 1], "counts of the last link alone"
+    assert list(iter_rows(store, resumed.manifest)) == []
+    admitted = 0
+    for index in range(3):
+        back = Table(WIDTH, SparseOptimizer(), Initializer(), 1, min_count=3)
+        buckets = buckets_of_shard(index, 3)
+        for width, numbers, added, counters in iter_counts(store, resumed.manifest, buckets):
+            assert width == WIDTH and set(numbers.tolist()) <= set(buckets)
+            back.restore_counts(Counts(numbers, added, counters))
+        mine = keys[shard_of(keys, 3) == index]
+        back.push(mine, grads[: mine.size], now=1)
+        assert len(back) == mine.size
+        admitted += len(back)
+    assert admitted == keys.size
 
 
 def by_key(rows: Rows) -> dict[int, np.ndarray]:
