@@ -12,12 +12,12 @@ import pyarrow as pa
 from featuregen.errors import FeatureError
 from featuregen.plan import Derivation, Operation, Plan
 from featuregen.sources import FieldType
-from featuregen.spans import Floats, spans_of_lengths
 from featuregen.udf import find_udf
-from featuregen.values import compute_value
-from featuregen.values_columns import Reader, Texts, lists_of, numbers_of
-from featuregen.values_numbers import known_numbers, whole_vectors
-from featuregen.values_text import COLUMNS, list_array
+from featuregen.vectors.columns import Reader, Texts, lists_of, numbers_of
+from featuregen.vectors.numbers import known_numbers, whole_vectors
+from featuregen.vectors.spans import Floats, spans_of_lengths
+from featuregen.vectors.text import COLUMNS, list_array
+from featuregen.vectors.values import compute_value
 
 
 class Derivations:

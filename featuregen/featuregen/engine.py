@@ -226,9 +226,9 @@ def choose_backend(backend: str) -> str:
 def make_program(backend: str, plan: Plan, files: Mapping[str, bytes]) -> _Program:
     """Returns what runs a plan, by one of the two backends."""
     if backend == "numpy":
-        from featuregen.numpy_program import NumpyProgram
+        from featuregen.vectors.program import NumpyProgram
 
         return NumpyProgram(plan, files)
-    from featuregen.program import Program
+    from featuregen.program.program import Program
 
     return Program(plan, files)

@@ -8,7 +8,7 @@ seconds. Kernels are compiled by using them: a step of a small model of every ki
 import numpy as np
 import pyarrow as pa
 
-import featuregen.items.kernels
+import featuregen.items.kernels.program
 import featuregen.replay.kernel  # noqa: F401 - imported to compile it
 from featuregen.compiler import compile_plan
 from featuregen.engine import Engine

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from featuregen.items.exports import Exports
-from featuregen.items.kernels import address_of, run_steps
+from featuregen.items.kernels.program import address_of, run_steps
 from featuregen.items.loading import Records
 from featuregen.items.steps import StepTable
 from featuregen.items.store import Store, View

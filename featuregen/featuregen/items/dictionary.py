@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 from featuregen.items.buffers import address_of, validity_of
-from featuregen.items.kernels import run_steps
+from featuregen.items.kernels.program import run_steps
 from featuregen.items.regions import Region
 from featuregen.items.table import (
     D_COUNT,

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 from featuregen.items.division import Division
-from featuregen.kernels_arrow import ARRAY_BYTES
+from featuregen.kernels.arrow import ARRAY_BYTES
 
 
 class Exports:

@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from featuregen.items.arrowstore import take
 from featuregen.items.dictionary import read_texts
-from featuregen.items.kernels import run_steps
+from featuregen.items.kernels.program import run_steps
 from featuregen.items.layout import Field, Result
 from featuregen.items.store import KEYS, View
 from featuregen.items.table import (

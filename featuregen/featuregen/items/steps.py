@@ -61,7 +61,7 @@ from featuregen.items.table import (
     T_WINDOW_COUNT,
     T_WINDOWS,
 )
-from featuregen.layout import COMBINE_COUNT, COMBINE_MAX, COMBINE_MEAN, COMBINE_MIN, COMBINE_SUM
+from featuregen.kernels.layout import COMBINE_COUNT, COMBINE_MAX, COMBINE_MEAN, COMBINE_MIN, COMBINE_SUM
 from featuregen.sources import FieldType
 
 _ITEM_PART = -1

@@ -18,7 +18,7 @@ from featuregen.items.buffers import validity_of
 from featuregen.items.dictionary import Dictionaries
 from featuregen.items.division import Division
 from featuregen.items.itemside import ItemSide
-from featuregen.items.kernels import run_steps
+from featuregen.items.kernels.program import run_steps
 from featuregen.items.layout import Field, Layout, Result
 from featuregen.items.regions import Region
 from featuregen.items.table import (

@@ -15,8 +15,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from featuregen.hash_numpy import hash_texts
 from featuregen.results import Column, Features
+from featuregen.vectors.hash import hash_texts
 
 PARTS: dict[str, str] = {
     "ids": "<i8",

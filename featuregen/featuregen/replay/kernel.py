@@ -10,13 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from featuregen import compiled, hash64, kernels_hash, kernels_memory
 from featuregen.compiled import compile_program
-from featuregen.kernels_hash import farm64
-
-_SOURCES = [
-    Path(str(file)) for file in (compiled.__file__, hash64.__file__, kernels_memory.__file__, kernels_hash.__file__)
-]
+from featuregen.kernels.hash import farm64
+from featuregen.kernels.sources import SOURCES
 
 
 def _run(addresses: Any, sizes: Any, found: Any) -> None:
@@ -24,7 +20,7 @@ def _run(addresses: Any, sizes: Any, found: Any) -> None:
         found[index] = farm64(addresses[index], sizes[index])
 
 
-_hash_all = compile_program(_run, "void(int64[::1], int64[::1], uint64[::1])", [*_SOURCES, Path(__file__)])
+_hash_all = compile_program(_run, "void(int64[::1], int64[::1], uint64[::1])", [*SOURCES, Path(__file__)])
 
 
 def farm64_pieces(pieces: list[Any]) -> NDArray[np.uint64]:

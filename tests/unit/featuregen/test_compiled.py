@@ -12,7 +12,7 @@ from numba.core.registry import cpu_target
 
 from featuregen import compiled
 from featuregen.compiled import compile_on_use, compile_program, digest_of
-from featuregen.kernels_memory import jit
+from featuregen.kernels.memory import jit
 
 SIGNATURE = "float64(float64, float64, float64)"
 

@@ -4,15 +4,19 @@ import ast
 from pathlib import Path
 
 from featuregen import kernels
+from featuregen.kernels.sources import SOURCES
+
+FOLDER = Path(kernels.__file__).parent
 
 
 def test_the_cache_is_keyed_by_every_module_that_kernels_take_something_from() -> None:
-    sources = [path.read_text() for path in Path(kernels.__file__).parent.glob("kernels*.py")]
-    imported = {
-        node.module.removeprefix("featuregen").removeprefix(".") or node.names[0].name
-        for source in sources
-        for node in ast.walk(ast.parse(source))
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("featuregen")
-    }
-    assert {"kernels_memory", "layout", "expression"} <= imported
-    assert imported <= set(kernels._SOURCES)
+    imported = set()
+    for path in FOLDER.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("featuregen"):
+                inside = node.module.removeprefix("featuregen").removeprefix(".").replace(".", "/")
+                if (FOLDER.parent / inside).is_dir():  # from a package: of the module that is named
+                    inside = f"{inside}/{node.names[0].name}".removeprefix("/")
+                imported.add(FOLDER.parent / f"{inside}.py")
+    assert {FOLDER / "memory.py", FOLDER / "layout.py", FOLDER.parent / "expression.py"} <= imported
+    assert imported <= set(SOURCES)

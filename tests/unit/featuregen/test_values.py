@@ -10,12 +10,12 @@ import pytest
 
 from featuregen.edit_distance import edit_distance
 from featuregen.hash64 import HASHES, cross
-from featuregen.hash_numpy import cross as cross_arrays
-from featuregen.hash_numpy import hash_texts
 from featuregen.oracle.texts import edit_distance as plain_edit_distance
 from featuregen.oracle.values import combine
-from featuregen.spans import PairIndex, Spans, fold, last_of_pairs, spans_of_lengths
-from featuregen.values_columns import lists_of, maps_of, numbers_of, texts_of
+from featuregen.vectors.columns import lists_of, maps_of, numbers_of, texts_of
+from featuregen.vectors.hash import cross as cross_arrays
+from featuregen.vectors.hash import hash_texts
+from featuregen.vectors.spans import PairIndex, Spans, fold, last_of_pairs, spans_of_lengths
 
 RNG = Random(7)
 TEXTS = ["".join(RNG.choices("abcz09 é中𝄞", k=length)) for length in [*range(140), 500, 1000] for _ in range(3)]

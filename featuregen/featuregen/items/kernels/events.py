@@ -1,0 +1,141 @@
+"""Kernel of counts by an attribute: which of the user's events count, then one probe for each item.
+
+The rules of `featuregen.oracle.events`: before now, the newest MAX_EVENTS, no older than MAX_AGE, of a wanted action.
+"""
+
+import numba as nb
+import numpy as np
+
+from featuregen.items.kernels.tables import ENTRY, clear_table, dictionary_of, slot_of
+from featuregen.items.kernels.texts import code_of, hash_texts
+from featuregen.items.table import (
+    T_ACTION_COUNT,
+    T_ACTIONS,
+    T_CODES,
+    T_DATA,
+    T_DONE,
+    T_EVENT_CODES,
+    T_MAX_AGE,
+    T_MAX_EVENTS,
+    T_N,
+    T_NOW,
+    T_OUT,
+    T_SCRATCH,
+    T_STAMPS,
+    T_STRIDE,
+    T_TEXTS,
+    T_USER,
+    T_WINDOW_COUNT,
+    T_WINDOWS,
+)
+from featuregen.kernels.arrow import child, int_at, is_present, list_span, text_at, user_array
+from featuregen.kernels.memory import equal_bytes, get, jit, load_i32, load_i64, put, store_f32, store_i64
+
+U = np.uint64
+
+
+@jit
+def _is_wanted(step: int, actions: int, element: int) -> bool:
+    """Says whether an event's action is one of those that count."""
+    text, size = text_at(actions, element)
+    for action in range(get(step, T_ACTION_COUNT)):
+        start = load_i32(get(step, T_TEXTS) + 4 * action)
+        if load_i32(get(step, T_TEXTS) + 4 * action + 4) - start == size:
+            if is_present(actions, element) and equal_bytes(get(step, T_DATA) + start, text, size):
+                return True
+    return False
+
+
+@jit
+def _add(step: int, mask: int, known: int, code: int, now: int, ts: int) -> int:
+    """Counts an event in the smallest window that has it; returns the number of codes that are counted, from 1."""
+    windows, table = get(step, T_WINDOW_COUNT), get(step, T_SCRATCH)
+    counts = table + ENTRY * (mask + 1)
+    place = slot_of(table, mask, code)
+    if load_i64(place) == 0:
+        known += 1
+        store_i64(place, code)
+        store_i64(place + 8, known)
+        for window in range(windows):
+            store_i64(counts + 8 * (windows * known + window), 0)
+    window = 0
+    while window < windows and ts < now - load_i64(get(step, T_WINDOWS) + 8 * window):
+        window += 1
+    if window < windows:
+        at = counts + 8 * (windows * load_i64(place + 8) + window)
+        store_i64(at, load_i64(at) + 1)
+    return known
+
+
+@jit
+def _count(step: int, dictionary: int, mask: int, user: int, hashes: int) -> int:
+    """Counts visible events by the code of their attribute; returns the number of codes.
+
+    `hashes` is room for an int64 of each event.
+    """
+    stamps, now = user_array(user, get(step, T_STAMPS)), int_at(user_array(user, get(step, T_NOW)), 0)
+    times, (first, last) = child(stamps, 0), list_span(stamps, 0)
+    filtered, actions, action, end = get(step, T_ACTION_COUNT) > 0, nb.int64(0), nb.int64(0), nb.int64(0)
+    if filtered:
+        actions = user_array(user, get(step, T_ACTIONS))
+        action, end = list_span(actions, 0)
+        if end - action != last - first:  # the actions are missing as a whole
+            return 0
+        actions = child(actions, 0)
+    words, word = nb.int64(0), nb.int64(0)
+    if get(step, T_EVENT_CODES) == 0:
+        words = user_array(user, get(step, T_USER))
+        word, _ = list_span(words, 0)
+        words = child(words, 0)
+        put(step, T_DONE, hash_texts(dictionary, words, word, last - first, hashes))
+    seen, known = 0, 0
+    for index in range(last - first - 1, -1, -1):
+        ts = int_at(times, first + index)
+        if not is_present(times, first + index) or ts >= now:
+            continue
+        seen += 1
+        if seen > get(step, T_MAX_EVENTS):
+            break
+        if ts < now - get(step, T_MAX_AGE) or (filtered and not _is_wanted(step, actions, action + index)):
+            continue
+        if get(step, T_EVENT_CODES) != 0:
+            code = load_i32(get(step, T_EVENT_CODES) + 4 * index)
+        else:
+            text, size = text_at(words, word + index)
+            code = code_of(dictionary, text, size, U(load_i64(hashes + 8 * index))) if size > 0 else nb.int64(0)
+        if code > 0:
+            known = _add(step, mask, known, code, now, ts)
+    return known
+
+
+@jit
+def count_events(step: int, dictionaries: int, user: int) -> None:
+    """How many visible events in each window have the item's text; 0 for an item without one."""
+    first, last = list_span(user_array(user, get(step, T_STAMPS)), 0)
+    begin, end = first, last
+    if get(step, T_EVENT_CODES) == 0:
+        begin, end = list_span(user_array(user, get(step, T_USER)), 0)
+    windows = get(step, T_WINDOW_COUNT)
+    counted = 8 * windows * (last - first + 1)
+    mask = clear_table(step, last - first, counted + 8 * (last - first), 0)
+    if mask < 0:
+        return
+    known = nb.int64(0)
+    if end - begin == last - first:  # else the attributes are missing as a whole
+        hashes = get(step, T_SCRATCH) + ENTRY * (mask + 1) + counted
+        known = _count(step, dictionary_of(dictionaries, step), mask, user, hashes)
+    table, codes, stride, out = get(step, T_SCRATCH), get(step, T_CODES), get(step, T_STRIDE), get(step, T_OUT)
+    counts = table + ENTRY * (mask + 1)
+    for window in range(windows):
+        store_i64(counts + 8 * window, 0)
+    for number in range(1, known + 1):  # a larger window has what the smaller ones have
+        for window in range(1, windows):
+            at = counts + 8 * (windows * number + window)
+            store_i64(at, load_i64(at) + load_i64(at - 8))
+    for row in range(get(step, T_N)):
+        code = load_i32(codes + stride * row)
+        number = load_i64(slot_of(table, mask, max(code, 0)) + 8)  # that of a missing text is 0, like of one not seen
+        for window in range(windows):
+            store_f32(
+                out + 4 * (windows * row + window), np.float32(load_i64(counts + 8 * (windows * number + window)))
+            )
