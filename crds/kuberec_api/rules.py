@@ -57,7 +57,21 @@ RULES: dict[str, tuple[Rule, ...]] = {
         Rule("has(self.idle) || has(self.maxRows) || has(self.maxBytes)", "eviction: set idle, maxRows or maxBytes"),
         Rule("!has(self.idle) || " + _POSITIVE.format("idle"), "eviction.idle: must be longer than 0s"),
     ),
-    "Source": (Rule(_exactly_one("kafka"), "source: set exactly one source; this release has `kafka`"),),
+    "Source": (Rule(_exactly_one("kafka", "files"), "source: set exactly one of kafka, files"),),
+    "KafkaSource": (
+        Rule(
+            "self.format != 'Csv' || (has(self.csv) && has(self.csv.columns) && self.csv.columns.size() > 0)",
+            "kafka: format Csv needs `csv.columns`, the fields of a line in order",
+        ),
+        Rule("self.format == 'Csv' || !has(self.csv)", "kafka: `csv` belongs to format Csv"),
+    ),
+    "FilesSource": (
+        Rule(
+            "self.uri.matches('^(s3|gs|az|file)://.+')",
+            "files.uri: use s3://bucket/path, gs://..., az://... or file:///path, with * and ** as wildcards",
+        ),
+        Rule("self.format == 'Csv' || !has(self.csv)", "files: `csv` belongs to format Csv"),
+    ),
     "Range": (
         Rule("has(self.min) || has(self.max)", "range: set min, max or both"),
         Rule("!has(self.min) || !has(self.max) || self.min <= self.max", "range: min is above max"),

@@ -110,4 +110,5 @@ def _set(value: Any) -> Any:
 
 
 def _only(raw: Schema, names: tuple[str, ...]) -> Schema:
-    return {name: raw[name] for name in names if name in raw}
+    # Lists are copied, or YAML would name one that stands in two places.
+    return {n: list(raw[n]) if isinstance(raw[n], list) else raw[n] for n in names if n in raw}

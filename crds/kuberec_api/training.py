@@ -3,7 +3,7 @@
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from featuregen.spec import Duration, Name, SpecModel
 from kuberec_api.meta import (
@@ -19,11 +19,29 @@ from kuberec_api.meta import (
 )
 
 
+class Credentials(SpecModel):
+    """Object-store credentials: a Secret with AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and optionally AWS_ENDPOINT."""
+
+    secret_ref: SecretRef
+
+
 class KafkaFormat(StrEnum):
-    """Encoding of a message: one JSON object per message (one sample), or an Arrow IPC stream of many samples."""
+    """Encoding of a message.
+
+    One JSON object (one sample), an Arrow IPC stream of many samples, or CSV lines without a header.
+    """
 
     JSON = "Json"
     ARROW = "Arrow"
+    CSV = "Csv"
+
+
+class FilesFormat(StrEnum):
+    """Format of files: Parquet, Arrow IPC (file or stream), or CSV in lines."""
+
+    PARQUET = "Parquet"
+    ARROW = "Arrow"
+    CSV = "Csv"
 
 
 class StartFrom(StrEnum):
@@ -41,25 +59,73 @@ class StopAt(StrEnum):
 
 
 class OnBadRecord(StrEnum):
-    """What a message that does not parse does: `Fail` the attempt, or be skipped, counted and sampled in status."""
+    """What a record that does not parse does: `Fail` the attempt, or be skipped, counted and sampled in status."""
 
     FAIL = "Fail"
     SKIP = "Skip"
+
+
+_Separator = Annotated[str, Field(min_length=1, max_length=1)]
+
+
+class Csv(SpecModel):
+    """How CSV lines are read; nothing between two separators is a missing value.
+
+    `columns` names the fields of a line in order (`user.age`, `label.click`, `now`), those that nobody reads included;
+    without it the first line of every file is the header. Elements of lists are separated by `listSeparator`, those of
+    a list's or a map's inner lists by `innerSeparator`; a map's entries are `key:value` with `keySeparator`.
+    """
+
+    separator: _Separator = ","
+    columns: Annotated[list[Annotated[str, Field(max_length=256)]], Field(max_length=4096)] = Field(
+        default_factory=list
+    )
+    list_separator: _Separator = "|"
+    inner_separator: _Separator = ";"
+    key_separator: _Separator = ":"
 
 
 class KafkaSource(KafkaTopic):
     """A Kafka topic. Consumer groups are not used: offsets live in the checkpoint."""
 
     format: KafkaFormat = KafkaFormat.JSON
+    csv: Csv | None = None
     start_from: StartFrom = StartFrom.EARLIEST
     stop_at: StopAt = StopAt.NEVER
     on_bad_record: OnBadRecord = OnBadRecord.FAIL
+
+    @model_validator(mode="after")
+    def _csv_has_columns(self) -> "KafkaSource":
+        if (self.format is KafkaFormat.CSV) != (self.csv is not None and bool(self.csv.columns)):
+            raise ValueError("format Csv needs `csv.columns`, the fields of a line in order; others have no `csv`")
+        return self
+
+
+class FilesSource(SpecModel):
+    """Files of samples: a topic that ends. The list of files is fixed when the training first starts.
+
+    `uri` is a file, a folder, or a pattern (`*` within a name, `**` over folders) at `s3://`, `gs://`, `az://` or
+    `file:///`. Another `uri` in a running training adds its files behind those that it has.
+    """
+
+    uri: Annotated[str, Field(min_length=1, max_length=1024)]
+    format: FilesFormat = FilesFormat.PARQUET
+    csv: Csv | None = None
+    on_bad_record: OnBadRecord = OnBadRecord.FAIL
+    credentials: Credentials | None = None
 
 
 class Source(SpecModel):
     """Exactly one source of samples."""
 
     kafka: KafkaSource | None = None
+    files: FilesSource | None = None
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> "Source":
+        if (self.kafka is None) == (self.files is None):
+            raise ValueError("set exactly one of kafka, files")
+        return self
 
 
 class ParameterServers(SpecModel):
@@ -102,12 +168,6 @@ class DenseOptimizer(SpecModel):
 
     kind: DenseOptimizerKind = DenseOptimizerKind.ADAM
     learning_rate: Annotated[float, Field(gt=0)] = 0.001
-
-
-class Credentials(SpecModel):
-    """Object-store credentials: a Secret with AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and optionally AWS_ENDPOINT."""
-
-    secret_ref: SecretRef
 
 
 class Checkpoint(SpecModel):

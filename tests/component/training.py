@@ -15,6 +15,7 @@ from confluent_kafka import Producer
 
 from kuberec_api.training import RecTrainingStatus
 from kuberec_runtime.checkpoint import Manifest, open_store, read_commits, read_manifest
+from kuberec_runtime.synth.filesink import ParquetSink
 from kuberec_runtime.synth.run import run
 from kuberec_runtime.synth.sink import KafkaSink
 from kuberec_runtime.synth.stream import Stream
@@ -114,6 +115,12 @@ def write_samples(bootstrap: str, topic: str, samples: int, partitions: int = 3,
     """Writes synthetic samples as JSON messages, one each."""
     world = make_world(seed, Size(users=200, items=100))
     run(Stream(world), KafkaSink(world, bootstrap, topic, partitions), samples=samples)
+
+
+def write_files(folder: Path, samples: int, seed: int = 0, file_rows: int = 700, group_rows: int = 200) -> None:
+    """Writes synthetic samples as Parquet files."""
+    world = make_world(seed, Size(users=200, items=100))
+    run(Stream(world), ParquetSink(world, folder, file_rows, group_rows), samples=samples)
 
 
 def write_message(bootstrap: str, topic: str, value: bytes, partition: int = 0) -> None:

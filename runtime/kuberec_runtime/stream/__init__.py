@@ -7,8 +7,10 @@ from kuberec_runtime.stream.source import (
     PartitionStart,
     Position,
     Source,
+    SourceError,
     SourceUnavailableError,
     TopicNotFoundError,
+    shares,
 )
 
 __all__ = [
@@ -18,6 +20,8 @@ __all__ = [
     "PartitionStart",
     "Position",
     "Source",
+    "SourceError",
     "SourceUnavailableError",
     "TopicNotFoundError",
+    "shares",
 ]

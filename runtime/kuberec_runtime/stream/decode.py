@@ -1,7 +1,8 @@
 """Messages to flat Arrow tables. A message that does not fit says where and why; it never yields half a sample.
 
 JSON goes through msgspec, which checks types while it parses and names the path of what is wrong; Arrow messages (one
-IPC stream, many samples) are only cast. Both end in the flat schema of `featuregen.schema.sample_schema`.
+IPC stream, many samples) are only cast; CSV messages are lines (`csvrows`). All end in the flat schema of
+`featuregen.schema.sample_schema`.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,24 +11,20 @@ from typing import Any
 
 import msgspec
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from kuberec_api.training import KafkaFormat
-
-REQUIRED_PREFIXES = ("label.", "now")
-
-
-class DecodeError(ValueError):
-    """One message that does not fit the schema."""
+from kuberec_api.training import Csv, KafkaFormat
+from kuberec_runtime.stream.csvrows import CsvDecoder
+from kuberec_runtime.stream.tabular import REQUIRED_PREFIXES, DecodeError, checked, conform
 
 
 class Decoder:
     """Decodes messages of one format into tables of one flat schema."""
 
-    def __init__(self, schema: pa.Schema, message_format: KafkaFormat) -> None:
+    def __init__(self, schema: pa.Schema, message_format: KafkaFormat, csv: Csv | None = None) -> None:
         self.schema = schema
         self.format = message_format
-        self._lists = _parallel_lists(schema)
+        options = csv or Csv()
+        self._csv = CsvDecoder(schema, options, options.columns) if message_format is KafkaFormat.CSV else None
         if message_format is KafkaFormat.JSON:
             struct = _struct("Sample", _tree(schema))
             self._one: msgspec.json.Decoder[Any] = msgspec.json.Decoder(struct)
@@ -48,6 +45,8 @@ class Decoder:
             if table.num_rows != len(values):
                 raise DecodeError("a message holds more than one JSON value")
             return table, [1] * len(values)
+        if self._csv is not None:
+            return self._from_lines(values)
         tables = [self._from_ipc(value) for value in values]
         return pa.concat_tables(tables), [t.num_rows for t in tables]
 
@@ -59,6 +58,8 @@ class Decoder:
         """
         if self.format is KafkaFormat.JSON:
             return self._from_structs([_checked(self._one.decode, value)])
+        if self._csv is not None:
+            return self._from_lines([value])[0]
         return self._from_ipc(value)
 
     def empty(self) -> pa.Table:
@@ -73,38 +74,26 @@ class Decoder:
             ]
         except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
             raise DecodeError(str(error)) from error
-        return self._valid(pa.Table.from_arrays(columns, schema=self.schema))
+        return checked(pa.Table.from_arrays(columns, schema=self.schema))
 
     def _from_ipc(self, value: bytes) -> pa.Table:
         try:
             table = pa.ipc.open_stream(value).read_all()
-            table.validate(full=True)  # kernels read raw buffers: offsets of a stranger are not to be trusted
+            table.validate(full=True)
         except (pa.ArrowInvalid, OSError) as error:
             raise DecodeError(f"not an Arrow IPC stream: {error}") from error
-        columns = []
-        for field in self.schema:
-            at = table.schema.get_field_index(field.name)
-            if at < 0:
-                if field.name.startswith(REQUIRED_PREFIXES):
-                    raise DecodeError(f"column '{field.name}' is missing")
-                columns.append(pa.nulls(table.num_rows, field.type))
-                continue
-            try:
-                columns.append(table.column(at).cast(field.type))
-            except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-                raise DecodeError(f"column '{field.name}': {error}") from error
-        return self._valid(pa.Table.from_arrays(columns, schema=self.schema).combine_chunks())
+        return conform(table, self.schema)
 
-    def _valid(self, table: pa.Table) -> pa.Table:
-        for name in self.schema.names:
-            if name.startswith(REQUIRED_PREFIXES) and table.column(name).null_count:
-                raise DecodeError(f"'{name}' is null")
-        for behavior, names in self._lists.items():
-            lengths = [pc.fill_null(pc.list_value_length(table.column(n)), 0) for n in names]
-            for name, other in zip(names[1:], lengths[1:], strict=True):
-                if not lengths[0].equals(other):
-                    raise DecodeError(f"'{behavior}': the lists '{names[0]}' and '{name}' differ in length")
-        return table
+    def _from_lines(self, values: Sequence[bytes]) -> tuple[pa.Table, list[int]]:
+        assert self._csv is not None
+        bodies = [value.rstrip(b"\r\n") for value in values]
+        lines = self._csv.lines(b"\n".join(bodies) + b"\n")
+        if lines.malformed:
+            raise DecodeError(lines.malformed[0][1])
+        counts = [body.count(b"\n") + 1 if body else 0 for body in bodies]
+        if lines.table.num_rows != sum(counts) or 0 in counts:
+            raise DecodeError("an empty message, or an empty line in it")
+        return self._csv.samples(lines.table), counts
 
 
 def _checked(decode: Callable[[bytes], Any], value: bytes) -> Any:
@@ -112,14 +101,6 @@ def _checked(decode: Callable[[bytes], Any], value: bytes) -> Any:
         return decode(value)
     except (msgspec.ValidationError, msgspec.DecodeError, UnicodeDecodeError) as error:
         raise DecodeError(str(error)) from error
-
-
-def _parallel_lists(schema: pa.Schema) -> dict[str, list[str]]:
-    lists: dict[str, list[str]] = {}
-    for name in schema.names:
-        if name.startswith("behavior."):
-            lists.setdefault(name.rsplit(".", 1)[0], []).append(name)
-    return {behavior: names for behavior, names in lists.items() if len(names) > 1}
 
 
 def _tree(schema: pa.Schema) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from kuberec_api.training import KafkaSource as KafkaSpec
 from kuberec_api.training import OnBadRecord, StartFrom, StopAt
 from kuberec_runtime.stream.chunk import Chunk, Taken
 from kuberec_runtime.stream.decode import DecodeError, Decoder
+from kuberec_runtime.stream.order import ByWhatIsLeft
 from kuberec_runtime.stream.source import (
     BadRecordError,
     Batch,
@@ -116,16 +117,29 @@ def watermarks(consumer: Consumer, spec: KafkaSpec, partition: int, timeout_s: f
 
 
 class KafkaSource:
-    """A worker's partitions of one topic. Implements `Source`; used by one thread."""
+    """A worker's partitions of one topic. Implements `Source`; used by one thread.
 
-    def __init__(self, spec: KafkaSpec, schema: pa.Schema, starts: Sequence[PartitionStart], batch_size: int) -> None:
+    With `in_order`, batches of bounded partitions are a function of positions alone: they follow `stream.order`, and
+    all but the last are full.
+    """
+
+    def __init__(
+        self,
+        spec: KafkaSpec,
+        schema: pa.Schema,
+        starts: Sequence[PartitionStart],
+        batch_size: int,
+        in_order: bool = False,
+    ) -> None:
         self._spec, self._batch_size = spec, batch_size
-        self._decoder = Decoder(schema, spec.format)
+        self._decoder = Decoder(schema, spec.format, spec.csv)
         self._starts = {s.partition: s for s in starts}
         self._position = {s.partition: s.position.next for s in starts}
         self._resumed = {s.partition: s.position for s in starts if s.position.skip}  # inside a message, not read yet
         self._open = {s.partition for s in starts if s.end is not None and s.position.next < s.end}
-        self._bounded = all(s.end is not None for s in starts)
+        ends = {s.partition: s.end for s in starts if s.end is not None}
+        self._bounded = len(ends) == len(starts)
+        self._order = ByWhatIsLeft(ends) if in_order and self._bounded else None
         self._chunks: deque[Chunk] = deque()
         self._bad: deque[str] = deque(maxlen=_BAD_RECORDS_KEPT)
         self._consumer = Consumer(configuration(spec))
@@ -135,6 +149,8 @@ class KafkaSource:
         """See `Source.poll`. Raises the errors of `kuberec_runtime.stream.source`."""
         if sum(c.left for c in self._chunks) < self._batch_size:
             self._fetch(self._batch_size, timeout_s)
+        if self._order is not None and self._open and sum(c.left for c in self._chunks) < self._batch_size:
+            return None
         pieces: list[Taken] = []
         need = self._batch_size
         while self._chunks and need > 0:
@@ -175,6 +191,8 @@ class KafkaSource:
         if self._bounded and not self._open:
             return
         messages = [m for m in self._consumer.consume(count, timeout=timeout_s) if self._is_record(m)]
+        if self._order is not None:
+            messages = self._order.release(messages, self._position, self._open)
         if messages:
             self._chunks.append(self._decode(messages))
 

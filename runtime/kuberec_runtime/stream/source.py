@@ -20,12 +20,52 @@ class Position(NamedTuple):
 
 
 @dataclass(frozen=True)
+class Unit:
+    """A part of a file that one worker reads from front to back; a partition of a files source is one unit.
+
+    Attributes:
+        uri: the file, whole.
+        size: bytes of the file; version: its etag, or what a local directory has instead.
+        first, count: row groups (Parquet), record batches (Arrow), bytes (Csv); a count of 0 means the whole file.
+        rows: samples in it, None if only reading it tells; bytes: about how many it takes up in the file.
+    """
+
+    uri: str
+    size: int
+    version: str
+    first: int = 0
+    count: int = 0
+    rows: int | None = None
+    bytes: int = 0
+
+    @property
+    def name(self) -> str:
+        """What people read in tables and errors."""
+        return f"{self.uri}#{self.first}+{self.count}" if self.count else self.uri
+
+
+@dataclass(frozen=True)
 class PartitionStart:
-    """One partition as a worker gets it: where it resumes, and the offset before which it ends (None: never)."""
+    """One partition as a worker gets it: where it resumes, and the offset before which it ends (None: never).
+
+    A `unit` of a file is a partition with one message of many samples: it ends at 1, `position.skip` is the row.
+    """
 
     partition: int
     position: Position
     end: int | None = None
+    unit: Unit | None = None
+
+    @property
+    def done(self) -> bool:
+        """True if nothing is left to read, now and for ever."""
+        return self.end is not None and self.position.next >= self.end
+
+
+def shares(starts: Sequence[PartitionStart], workers: int) -> list[list[PartitionStart]]:
+    """Deals what is left to read out to workers, round robin: few partitions spread evenly, files stay in order."""
+    left = [s for s in starts if not s.done]
+    return [left[i::workers] for i in range(workers)]
 
 
 @dataclass(frozen=True)
@@ -59,6 +99,9 @@ class Source(Protocol):
 
     def lag(self) -> int | None:
         """Records behind the end of the partitions, None while unknown."""
+
+    def add(self, starts: Sequence[PartitionStart]) -> None:
+        """Takes further partitions; called by the thread that polls."""
 
     def bad_records(self) -> Sequence[str]:
         """The last few bad records that were skipped, as readable text."""
@@ -97,4 +140,31 @@ class OffsetOutOfRangeError(SourceError):
     """The broker has deleted records that were not read yet."""
 
     reason = "OffsetOutOfRange"
+    permanent = True
+
+
+class NoFilesError(SourceError):
+    """No file matches the URI (yet)."""
+
+    reason = "NoFiles"
+
+
+class FileChangedError(SourceError):
+    """A file that the training still has to read is not the one that it listed when it first started."""
+
+    reason = "SourceFileChanged"
+    permanent = True
+
+
+class SchemaError(SourceError):
+    """A file or message whose columns cannot be those of the model's samples."""
+
+    reason = "SchemaMismatch"
+    permanent = True
+
+
+class ForeignCheckpointError(SourceError):
+    """The checkpoint's positions belong to another kind of source."""
+
+    reason = "ForeignCheckpoint"
     permanent = True

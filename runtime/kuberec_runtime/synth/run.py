@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from kuberec_runtime.synth.oracle import Oracle
+from kuberec_runtime.synth.filesink import ParquetSink
 from kuberec_runtime.synth.sink import KafkaSink, StoreSink
 from kuberec_runtime.synth.stream import Samples, Stream
 
@@ -47,7 +48,7 @@ def paced(stream: Stream, samples: int, rate: float, stop: Callable[[], bool] = 
 
 def run(
     stream: Stream,
-    sink: KafkaSink,
+    sink: KafkaSink | ParquetSink,
     *,
     samples: int,
     rate: float = 0.0,
@@ -56,7 +57,7 @@ def run(
     report: Callable[[Progress], None] = lambda _: None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Progress:
-    """Sends samples until there are enough, or `stop` says so; returns once the brokers have all of them.
+    """Sends samples until there are enough, or `stop` says so; returns once the sink has all of them.
 
     Args:
         stream: what to send, from its present position.

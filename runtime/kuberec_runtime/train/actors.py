@@ -95,12 +95,13 @@ class WorkerActor:
 
     def connect(self, addresses: Sequence[tuple[str, int]], starts: Sequence[PartitionStart]) -> None:
         """Connects to the shards and opens the source."""
-        from kuberec_runtime.stream.kafka import KafkaSource
+        from kuberec_runtime.stream.opening import open_source
         from kuberec_runtime.train.worker import Worker
         from kuberec_runtime.wire.client import ShardPool
 
         pool = ShardPool.connect(addresses, self._token, self._job.plan.digest, self._index, self._job.attempt)
-        source = KafkaSource(self._job.source, self._job.schema, starts, self._job.training.spec.workers.batch_size)
+        spec = self._job.training.spec
+        source = open_source(spec.source, self._job.schema, starts, spec.workers.batch_size)
         self._worker = Worker(self._job, source, pool, self._network)
         self._worker.begin_at(starts)
 
@@ -110,7 +111,7 @@ class WorkerActor:
 
     def cut(self, epoch: int, timeout_s: float) -> WorkerCut:
         """See `Worker.cut`."""
-        return self._ready.cut(epoch, timeout_s)
+        return self._ready.cut(epoch, timeout_s, step)
 
     def report(self) -> WorkerReport:
         """See `Worker.report`."""

@@ -18,14 +18,15 @@ import numpy as np
 from featuregen.files import read_files
 from featuregen.spec import duration_ms
 from kuberec_runtime.checkpoint import CorruptFile, Fenced, StoreError, open_store
+from kuberec_runtime.crashpoints import crash_here
 from kuberec_runtime.models.flat import WeightShapes
 from kuberec_runtime.publish.errors import StalePublication, TierCorrupt, TierError
-from kuberec_runtime.stream import PartitionStart, SourceUnavailableError, TopicNotFoundError
-from kuberec_runtime.stream.kafka import discover
+from kuberec_runtime.stream import PartitionStart, SourceError, shares
 from kuberec_runtime.table.dense import DenseState
 from kuberec_runtime.train.fleet import Fleet
 from kuberec_runtime.train.job import Job
 from kuberec_runtime.train.ledger import Ledger, Resumed, split
+from kuberec_runtime.train.partitions import find_partitions
 from kuberec_runtime.train.publisher import Publisher
 from kuberec_runtime.train.reports import WorkerCut, WorkerReport
 from kuberec_runtime.train.scoreboard import DEGRADED, PUBLISHING_PAUSED, Scoreboard
@@ -107,8 +108,10 @@ class Driver:
         self._board.resume(totals.steps, totals.samples, totals.skipped)
 
     def _discover(self, ledger: Ledger) -> list[PartitionStart]:
-        errors = (SourceUnavailableError, TopicNotFoundError)
-        return self._patiently("", errors, lambda: discover(self._job.source, ledger.starts()))
+        source = self._spec.source
+        return self._patiently(
+            "", (SourceError, StoreError), lambda: find_partitions(source, ledger.starts(), ledger.store)
+        )
 
     def _start_fleet(self, ledger: Ledger, resumed: Resumed | None) -> None:
         fleet, token = self._fleet, secrets.token_bytes(32)
@@ -129,8 +132,8 @@ class Driver:
             logger.info("resumed from epoch %d with %d samples", resumed.manifest.epoch, resumed.manifest.samples)
         self._epoch = ledger.next_epoch()
         self._show(ledger)
-        shares = [(self._starts[i :: self._workers],) for i in range(self._workers)]
-        connecting = fleet.workers("connect", addresses, each=shares)
+        dealt = [(share,) for share in shares(self._starts, self._workers)]
+        connecting = fleet.workers("connect", addresses, each=dealt)
         self._gather(connecting, START_TIMEOUT_S, "connecting workers")
         fleet.run_workers()
 
@@ -268,7 +271,6 @@ class Driver:
 
     def _cut(self, epoch: int, shard_method: str, *args: object) -> tuple[list[Any], list[WorkerCut]]:
         shards = self._fleet.shards(shard_method, *args)
-        workers = self._fleet.workers("cut", epoch, CUT_TIMEOUT_S)
         try:
             cuts = self._fleet.gather(workers, CUT_TIMEOUT_S + 5, f"positions of epoch {epoch}", self._tick)
             return self._fleet.gather(shards, WRITE_TIMEOUT_S, f"files of epoch {epoch}", self._tick), cuts
@@ -300,7 +302,9 @@ class Driver:
         status.checkpoint = ledger.status(self._workers)
         if self._publisher is not None:
             status.publication = self._publisher.status
+        crash_here("status.before")
         self._sink.write(status)
+        crash_here("status.written")
 
     def _gather(self, pending: Sequence[Any], timeout_s: float, what: str) -> list[Any]:
         def tick() -> None:
@@ -318,6 +322,8 @@ class Driver:
             except (Fenced, StalePublication):
                 raise
             except errors as error:
+                if isinstance(error, SourceError) and error.permanent:
+                    raise
                 why = reason or getattr(error, "reason", "Unavailable")
                 self._board.condition(DEGRADED, True, why, str(error))
                 self._sink.write(self._board.status)

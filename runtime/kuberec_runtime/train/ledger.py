@@ -50,6 +50,8 @@ from kuberec_runtime.train.shardhost import ShardEpoch
 F32 = NDArray[np.float32]
 LIBRARIES = ("tensorflow-cpu", "keras", "numba", "numpy", "pyarrow", "ray", "confluent-kafka", "kuberec")
 
+SHOWN_UNITS = 64
+
 logger = logging.getLogger(__name__)
 
 
@@ -84,7 +86,7 @@ class Ledger:
     """Reads and extends the checkpoint of one training, as one attempt."""
 
     def __init__(self, job: Job, store: Store) -> None:
-        self._job, self._store = job, store
+        self._job, self.store = job, store
         self._log = CommitLog(store, job.attempt)
         self._broken_chain = False
         self._row_optimizer = job.model.spec.embeddings.defaults.optimizer
@@ -107,7 +109,7 @@ class Ledger:
 
     def newest_attempt(self) -> int:
         """The newest attempt in the log, -1 if none; what a fenced attempt reports."""
-        return read_log(self._store).attempt
+        return read_log(self.store).attempt
 
     def resume(self, broken: Sequence[str] = ()) -> Resumed | None:
         """Finds the newest epoch that can be restored, None on a first start.
@@ -117,14 +119,14 @@ class Ledger:
             OptimizerMismatchError: its rows hold another optimizer's state.
             NothingToRestore: there are commits, but none can be read.
         """
-        plan = find_restorable(self._store, broken=broken)
+        plan = find_restorable(self.store, broken=broken)
         if plan is None:
             return None
         self._broken_chain = bool(plan.skipped)
         self._check_digest(plan)
         check_row_state(plan.manifest, self._row_optimizer)
         assert plan.manifest.dense is not None
-        arrays, metadata = read_dense(self._store, plan.manifest.dense)
+        arrays, metadata = read_dense(self.store, plan.manifest.dense)
         windows = {k.removeprefix("window."): v for k, v in arrays.items() if k.startswith("window.")}
         dense = DenseState(arrays["weights"], arrays["m"], arrays["v"], int(metadata["step"]))
         self.manifest = plan.manifest
@@ -193,7 +195,7 @@ class Ledger:
         self._broken_chain = False
         crash_here("driver.committed")
         try:
-            retain(self._store, self._job.training.spec.checkpoint.keep)
+            retain(self.store, self._job.training.spec.checkpoint.keep)
         except Exception as error:
             logger.warning("old epochs were not removed this time: %s", error)
 
@@ -223,9 +225,12 @@ class Ledger:
         m = self.manifest
         if m is None:
             return None
+        shown = m.offsets
+        if self._job.training.spec.source.files is not None:  # there may be thousands: those that are being read
+            shown = tuple(o for o in m.offsets if o.skip and o.next != o.end)[:SHOWN_UNITS]
         offsets = [
-            Offset(worker=i % workers, topic=o.topic, partition=o.partition, offset=o.next)
-            for i, o in enumerate(m.offsets)
+            Offset(worker=i % workers, topic=o.topic, partition=o.partition, offset=o.next or o.skip)
+            for i, o in enumerate(shown)
         ]
         return CheckpointStatus(
             epoch=m.epoch,
@@ -238,8 +243,9 @@ class Ledger:
 
     def _offset(self, start: PartitionStart, position: Position) -> PartitionOffset:
         known = {o.partition: o.start for o in self.manifest.offsets} if self.manifest else {}
+        kafka = self._job.training.spec.source.kafka
         return PartitionOffset(
-            topic=self._job.source.topic,
+            topic=start.unit.name if start.unit is not None else kafka.topic if kafka is not None else "",
             partition=start.partition,
             start=known.get(start.partition, start.position.next),
             next=position.next,
@@ -271,7 +277,7 @@ class Ledger:
             spec_hash=self._spec_hash,
             created_at=timestamp(datetime.now(UTC)),
             chain=chain,
-            dense=write_dense(self._store, prefix or self.prefix(epoch), arrays, metadata),
+            dense=write_dense(self.store, prefix or self.prefix(epoch), arrays, metadata),
             offsets=tuple(offsets),
             samples_by_partition=dict(samples),
             skipped_by_partition=dict(skipped),
@@ -289,7 +295,7 @@ class Ledger:
             published=published,
             plan=self._job.plan.canonical,
         )
-        self._log.commit(epoch, write_manifest(self._store, manifest))
+        self._log.commit(epoch, write_manifest(self.store, manifest))
         self.manifest = manifest
 
     def _check_digest(self, plan: RestorePlan) -> None:
@@ -298,7 +304,7 @@ class Ledger:
             return
         changed = explain_difference(plan.manifest.plan or {}, self._job.plan.canonical)
         raise DigestMismatchError(
-            f"checkpoint {plan.committed.attempt}.{plan.committed.epoch} at {self._store.uri} was written for plan "
+            f"checkpoint {plan.committed.attempt}.{plan.committed.epoch} at {self.store.uri} was written for plan "
             f"{written[:8]}, this model's plan is {mine[:8]}\n  changed since: {', '.join(changed) or 'unknown'}\n"
             "  undo the change, or start anew under another checkpoint.uri"
         )

@@ -47,7 +47,7 @@ def test_requests_are_logged_where_the_samples_come_from(tmp_path: Path) -> None
         (("batchSize: 1024", "batchSiez: 1024"), r"RecTraining.*\n.*workers.batchSiez: Extra inputs"),
         (("kind: RecServing", "kind: RecServng"), "document 3 has kind RecServng"),
         (("modelRef: {name: feed}", "modelRef: {name: other}"), "refers to recmodel/other"),
-        (("format: Json", "format: Xml"), r"format: Input should be 'Json' or 'Arrow', got 'Xml'"),
+        (("format: Json", "format: Xml"), r"format: Input should be 'Json', 'Arrow' or 'Csv', got 'Xml'"),
     ],
 )
 def test_a_wrong_file_is_refused_by_name(tmp_path: Path, change: tuple[str, str], says: str) -> None:
