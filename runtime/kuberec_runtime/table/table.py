@@ -14,8 +14,6 @@ Invariants:
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -24,13 +22,12 @@ from kuberec_api.model import Initializer, SparseOptimizer
 from kuberec_runtime.table.admission import Counts, Sketch
 from kuberec_runtime.table.arena import Arena, physical_memory
 from kuberec_runtime.table.buckets import I64
+from kuberec_runtime.table.copies import CONSUMERS, Consumer, Rows
 from kuberec_runtime.table.errors import TableError, TableFull
 from kuberec_runtime.table.eviction import Verdict, judge_rows
 from kuberec_runtime.table.index import Index, erase_rows, find_rows, insert_rows
 from kuberec_runtime.table.initial import F32, KIND_CODE, fill_rows
 from kuberec_runtime.table.kernels import (
-    CHECKPOINT_BIT,
-    PUBLICATION_BIT,
     clear_bit,
     count_dirty,
     gather,
@@ -43,33 +40,9 @@ from kuberec_runtime.table.layout import RowLayout
 from kuberec_runtime.table.mode import row_mode
 from kuberec_runtime.table.optimizers import row_step
 
-Consumer = Literal["checkpoint", "publication"]
-CONSUMERS: dict[str, int] = {"checkpoint": CHECKPOINT_BIT, "publication": PUBLICATION_BIT}
+__all__ = ["CONSUMERS", "Consumer", "Rows", "Table"]
+
 _MOST_ROWS = 2**31 - 1
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Rows copied out of a table.
-
-    Attributes:
-        keys: int64, shape (n,), in order of row numbers.
-        raw: float32, shape (n, stride): `[weights | optimizer state | frequency | last seen]`; the last two are uint32.
-        removed: int64, shape (m,), ascending, none of them in `keys`: tombstones, removed since the consumer's last
-            take. The checkpoint also gets those that the publication has yet to take, so that a restored shard can
-            publish them.
-        counts: with a checkpoint's copy, pushes of keys that have no row yet; None without admission.
-    """
-
-    keys: I64
-    raw: F32
-    removed: I64 = field(default_factory=lambda: np.zeros(0, np.int64))
-    counts: Counts | None = None
-
-    @property
-    def touched(self) -> I64:
-        """All keys that this copy says something about: what `redirty` needs if it could not be written."""
-        return np.concatenate([self.keys, self.removed]) if self.removed.size else self.keys
 
 
 class Table:
@@ -203,14 +176,11 @@ class Table:
         flat = out.reshape(-1)
         with self._lock:
             if self._sketch is None:
-                index = self._rows_of(keys)
+                self._rows_of(keys)
             elif self._find(keys):
-                index = self._scratch
-                absent = np.flatnonzero(index[:n] < 0)
+                absent = np.flatnonzero(self._scratch[:n] < 0)
                 self._fill(flat, absent, keys[absent], width)
-            else:
-                index = self._scratch
-            gather(self._mode, self._rows, index, n, self.layout.pitch, width, flat)
+            gather(self._mode, self._rows, self._scratch, n, self.layout.pitch, width, flat)
         return out
 
     def push(self, keys: I64, grads: F32, *, now: int | None = None) -> None:

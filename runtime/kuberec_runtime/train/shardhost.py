@@ -5,6 +5,7 @@ published), the keys are kept here, and `settle(..., kept=False)` marks them aga
 in the last commit, in the copy that is being written, or dirty.
 """
 
+import logging
 import os
 import threading
 from dataclasses import dataclass
@@ -37,6 +38,8 @@ from kuberec_runtime.wire.server import Shard
 from kuberec_runtime.wire.shardstate import Cut, ShardConfig
 
 I64 = NDArray[np.int64]
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,7 @@ class ShardHost:
                 workers=self._job.training.spec.workers.replicas,
                 min_count=defaults.admission.min_count if defaults.admission else 0,
                 published=self._job.training.spec.publish is not None,
+                synchronous=self._job.synchronous,
             )
         )
         if (rule := rule_of(defaults.eviction, self._count)) is not None:
@@ -133,6 +137,7 @@ class ShardHost:
         except BaseException:
             self.settle("checkpoint", epoch, kept=False)
             raise
+        self._report(epoch)
         return ShardEpoch(files, cut.dense, dict(cut.applied))
 
     def publish(self, epoch: int, timeout_s: float) -> ShardPublication:
@@ -187,10 +192,22 @@ class ShardHost:
     def _take(self, epoch: int, consumer: Consumer, full: bool, timeout_s: float) -> Cut:
         if (unsettled := self._taken.get(consumer)) is not None:
             self.settle(consumer, unsettled[0], kept=False)
+        crash_here("shard.before-take")
         cut = self._ready.await_cut(epoch, consumer, full, timeout_s)
         with self._settling:
             self._taken[consumer] = epoch, {width: rows.touched for width, rows in cut.rows.items()}
         return cut
+
+    def _report(self, epoch: int) -> None:
+        """One log line: what the rows and keys weigh, what is held for them, and what came and went."""
+        tables = self._ready.state.tables.values()
+        content, held = (sum(size) for size in zip(*((t.content_bytes, t.memory_bytes) for t in tables), strict=True))
+        logger.info(
+            "epoch %d, shard %d: %d rows, %.1f MiB of rows and keys, %.1f MiB held (%.2fx), %d evicted, "
+            "%d gradients of keys without a row dropped",
+            *(epoch, self._index, self.rows(), content / 2**20, held / 2**20, held / max(content, 1)),
+            *(self._sweeper.evicted if self._sweeper else 0, sum(t.dropped for t in tables)),
+        )
 
     def _write_files(self, store: Store, prefix: str, cut: Cut) -> tuple[FileRef, ...]:
         mine = buckets_of_shard(self._index, self._count)

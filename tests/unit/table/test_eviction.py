@@ -1,5 +1,7 @@
 """What a sweep removes, what is remembered of it, and how much it does at once."""
 
+import time
+
 import numpy as np
 import pytest
 
@@ -146,6 +148,21 @@ def test_a_slice_looks_at_so_many_rows_and_no_more() -> None:
     push(one, np.array([0]), now=DAY)
     assert one.sweep(0, 1000, Verdict(idle_s=5)) == (1000, 999)
     assert one.sweep(99_500, 1000, Verdict(idle_s=5)) == (0, 500)
+
+
+def test_a_sweeper_works_behind_training_until_it_is_stopped() -> None:
+    one = table()
+    push(one, np.arange(40_000), now=1)
+    push(one, np.arange(100), now=10 * DAY)
+    sweeper = Sweeper(lambda: {4: one}, EvictionRule(idle_s=DAY))
+    sweeper.start()
+    deadline = time.monotonic() + 20
+    while len(one) > 100 and time.monotonic() < deadline:
+        push(one, np.arange(100), now=10 * DAY)
+    sweeper.stop()
+    assert len(one) == 100 and sweeper.evicted == 39_900
+    rows = one.take_dirty("checkpoint")
+    assert rows.removed.tolist() == list(range(100, 40_000))
 
 
 def test_the_classes_of_worth_are_in_order_and_the_lowest_go_first() -> None:
