@@ -39,6 +39,7 @@ def test_the_tier_holds_no_row_that_the_last_epoch_does_not(training: Training) 
     assert manifest is not None and manifest.samples == SAMPLES
     assert manifest.format == 2
     assert any(file.counted for file in manifest.chain[-1].files)
+    assert any(file.removed for link in manifest.chain for file in link.files), "rows were evicted"
 
     store = open_store(f"file://{training.folder}/checkpoint")
     live: dict[str, set[int]] = {table.name: set() for table in manifest.tables}
