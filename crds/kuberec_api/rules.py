@@ -64,6 +64,17 @@ RULES: dict[str, tuple[Rule, ...]] = {
             "kafka: format Csv needs `csv.columns`, the fields of a line in order",
         ),
         Rule("self.format == 'Csv' || !has(self.csv)", "kafka: `csv` belongs to format Csv"),
+        Rule(
+            "(self.startFrom == 'Timestamp') == has(self.startTimestamp)",
+            "kafka: startFrom Timestamp needs `startTimestamp`, and only that has one",
+        ),
+        Rule(
+            "(self.startFrom == 'Offsets') == (has(self.startOffsets) && self.startOffsets.size() > 0)",
+            "kafka: startFrom Offsets needs `startOffsets`, and only that has some",
+        ),
+    ),
+    "KafkaSecurity": (
+        Rule("self.protocol == 'Ssl' || has(self.secretRef)", "security: the Sasl protocols need `secretRef`"),
     ),
     "FilesSource": (
         Rule(

@@ -49,6 +49,50 @@ class StartFrom(StrEnum):
 
     EARLIEST = "Earliest"
     LATEST = "Latest"
+    TIMESTAMP = "Timestamp"
+    OFFSETS = "Offsets"
+
+
+class OnOffsetOutOfRange(StrEnum):
+    """When the broker has deleted records before they were read: `Fail`, or go on at the `Earliest` and count them."""
+
+    FAIL = "Fail"
+    EARLIEST = "Earliest"
+
+
+class SecurityProtocol(StrEnum):
+    """How brokers are spoken to."""
+
+    SASL_SSL = "SaslSsl"
+    SASL_PLAINTEXT = "SaslPlaintext"
+    SSL = "Ssl"
+
+
+class SaslMechanism(StrEnum):
+    """How a client proves who it is."""
+
+    SCRAM_SHA_512 = "ScramSha512"
+    SCRAM_SHA_256 = "ScramSha256"
+    PLAIN = "Plain"
+
+
+class KafkaSecurity(SpecModel):
+    """How a client proves who it is to the brokers, and they to it. Only the names of Secrets stand here.
+
+    `secretRef`: keys `username` and `password`, for the Sasl protocols. `tlsSecretRef`: `ca.crt` of brokers whose
+    authority the image does not know, and `tls.crt`, `tls.key` if they want a client's certificate.
+    """
+
+    protocol: SecurityProtocol = SecurityProtocol.SASL_SSL
+    mechanism: SaslMechanism = SaslMechanism.SCRAM_SHA_512
+    secret_ref: SecretRef | None = None
+    tls_secret_ref: SecretRef | None = None
+
+    @model_validator(mode="after")
+    def _sasl_has_a_secret(self) -> "KafkaSecurity":
+        if self.protocol is not SecurityProtocol.SSL and self.secret_ref is None:
+            raise ValueError("the Sasl protocols need `secretRef`, a Secret with username and password")
+        return self
 
 
 class StopAt(StrEnum):
@@ -65,6 +109,8 @@ class OnBadRecord(StrEnum):
     SKIP = "Skip"
 
 
+RFC3339 = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?(Z|[+-][0-9]{2}:[0-9]{2})$"
+PartitionNumber = Annotated[str, Field(pattern=r"^[0-9]{1,6}$")]
 _Separator = Annotated[str, Field(min_length=1, max_length=1)]
 
 
@@ -86,13 +132,31 @@ class Csv(SpecModel):
 
 
 class KafkaSource(KafkaTopic):
-    """A Kafka topic. Consumer groups are not used: offsets live in the checkpoint."""
+    """A Kafka topic. Consumer groups are not used: offsets live in the checkpoint.
+
+    `startTimestamp` (RFC 3339) and `startOffsets` (by partition, the others start at their earliest record) say where a
+    first start begins; a time behind the newest record means the end.
+    """
 
     format: KafkaFormat = KafkaFormat.JSON
     csv: Csv | None = None
     start_from: StartFrom = StartFrom.EARLIEST
+    start_timestamp: Annotated[str, Field(max_length=40, pattern=RFC3339)] | None = None
+    start_offsets: Annotated[dict[PartitionNumber, Annotated[int, Field(ge=0)]], Field(max_length=1024)] = Field(
+        default_factory=dict
+    )
     stop_at: StopAt = StopAt.NEVER
     on_bad_record: OnBadRecord = OnBadRecord.FAIL
+    on_offset_out_of_range: OnOffsetOutOfRange = OnOffsetOutOfRange.FAIL
+    security: KafkaSecurity | None = None
+
+    @model_validator(mode="after")
+    def _start_is_given(self) -> "KafkaSource":
+        if (self.start_from is StartFrom.TIMESTAMP) != (self.start_timestamp is not None):
+            raise ValueError("startFrom Timestamp needs `startTimestamp`, and only that has one")
+        if (self.start_from is StartFrom.OFFSETS) != bool(self.start_offsets):
+            raise ValueError("startFrom Offsets needs `startOffsets`, and only that has some")
+        return self
 
     @model_validator(mode="after")
     def _csv_has_columns(self) -> "KafkaSource":

@@ -16,6 +16,7 @@ from kuberec_operator.plan.decision import Manifest, hashed
 from kuberec_operator.render.files import FOLDER, mounted
 from kuberec_operator.render.owned import MANAGED, metadata
 from kuberec_operator.render.pod import RAY_AUTHENTICATION, ray_pod, redis_password, start_params, worker_group
+from kuberec_operator.render.source import source_access
 from kuberec_operator.settings import RuntimeSettings
 
 INPUT_FILE = "input.json"
@@ -111,10 +112,20 @@ def _job(model: RecModel, training: RecTraining, attempt: int, input_hash: str, 
     env_from = [{"secretRef": {"name": credentials.secret_ref.name}}] if credentials else None
     servers, workers = spec.parameter_servers, spec.workers
     head = Resources(cpu=runtime.head_cpu, memory=runtime.head_memory)
-    input_and_files = mounted(model, attempt_name(name, attempt))
+    source = source_access(spec.source)
+    input_and_files = {**mounted(model, attempt_name(name, attempt)), **source.volumes}
 
-    def pod(container: str, resources: Resources, **more: Any) -> dict[str, Any]:
-        return ray_pod(container, resources, runtime, labels=pod_labels, env=env, env_from=env_from, **more)
+    def pod(container: str, resources: Resources, reads_source: bool, **more: Any) -> dict[str, Any]:
+        own_env, from_ = (source.env, source.env_from) if reads_source else ([], [])
+        return ray_pod(
+            container,
+            resources,
+            runtime,
+            labels=pod_labels,
+            env=[*env, *own_env],
+            env_from=[*(env_from or []), *from_] or None,
+            **more,
+        )
 
     return {
         "apiVersion": "ray.io/v1",
@@ -136,20 +147,20 @@ def _job(model: RecModel, training: RecTraining, attempt: int, input_hash: str, 
                 "authOptions": RAY_AUTHENTICATION,
                 "headGroupSpec": {
                     "rayStartParams": start_params(0, head=True),
-                    "template": pod("driver", head, volumes=input_and_files, service_account=account_name(name)),
+                    "template": pod("driver", head, True, volumes=input_and_files, service_account=account_name(name)),
                 },
                 "workerGroupSpecs": [
                     worker_group(
                         "shards",
                         servers.replicas,
                         start_params(0, {"kuberec_shard": 1}),
-                        pod("shard", servers.resources),
+                        pod("shard", servers.resources, False),
                     ),
                     worker_group(
                         "workers",
                         workers.replicas,
                         start_params(0, {"kuberec_worker": 1}),
-                        pod("worker", workers.resources, volumes=mounted(model)),
+                        pod("worker", workers.resources, True, volumes={**mounted(model), **source.volumes}),
                     ),
                 ],
             },

@@ -20,7 +20,7 @@ def show(
     """Show the committed position of every partition of the newest epoch."""
     from kuberec_runtime.checkpoint import CheckpointError, open_store, read_log
     from kuberec_runtime.checkpoint.report import find_epoch
-    from kuberec_runtime.offsets.standing import standings, standings_json, standings_table
+    from kuberec_runtime.offsets.standing import of_files, standings, standings_json, standings_table
     from kuberec_runtime.stream.ends import read_ends
     from kuberec_runtime.stream.source import SourceError
 
@@ -29,6 +29,8 @@ def show(
         manifest = find_epoch(store).manifest
         assert manifest is not None
         newest = read_log(store).attempt
+        if kafka and of_files(manifest.offsets):
+            fail(f"{store.uri}: this training reads files; leave --kafka out")
         topics = {o.topic for o in manifest.offsets}
         ends = read_ends(kafka, next(iter(topics))) if kafka and topics else None
         rows = standings(manifest.offsets, ends)

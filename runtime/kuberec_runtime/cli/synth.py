@@ -41,15 +41,26 @@ def synth(
     gap: Annotated[float, typer.Option(min=0.001, help="Mean event time between samples, ms")] = 576.0,
     live: Annotated[bool, typer.Option("--live", help="Event time is wall-clock time; needs --rate")] = False,
     format: Annotated[Format, typer.Option(help="One JSON object per sample, or Arrow batches")] = Format.JSON,
+    files: Annotated[Path | None, typer.Option(help="Write Parquet files into this folder instead of a topic")] = None,
     redis: Annotated[str | None, typer.Option(help="Feature store to fill, redis://host:port/db")] = None,
     redis_password: Annotated[str | None, typer.Option(envvar="KUBEREC_REDIS_PASSWORD", help="Its password")] = None,
     namespace: Annotated[str, typer.Option(help="Kubernetes namespace in the feature store's keys")] = "default",
     oracle: Annotated[Path | None, typer.Option(help="Write the best possible AUC here (bounded runs)")] = None,
 ) -> None:
-    """Write synthetic impressions and clicks, whose best possible AUC is known, to Kafka."""
+    """Write synthetic impressions and clicks, whose best possible AUC is known, to Kafka or to files."""
     from kuberec_runtime.publish.errors import TierError
     from kuberec_runtime.publish.featurestore import FeatureStore
-    from kuberec_runtime.synth import KafkaSink, Oracle, SinkError, Size, StoreSink, Stream, make_world, run
+    from kuberec_runtime.synth import (
+        KafkaSink,
+        Oracle,
+        ParquetSink,
+        SinkError,
+        Size,
+        StoreSink,
+        Stream,
+        make_world,
+        run,
+    )
 
     if live and rate <= 0:
         raise typer.BadParameter("--live needs --rate: event time passes as fast as wall time")
@@ -62,7 +73,12 @@ def synth(
         stream.skip(start)
         if live:
             stream.set_clock(int(time.time() * 1000), 1000 / rate)
-        sink = KafkaSink(world, bootstrap, topic, partitions, arrow=format is Format.ARROW)
+        sink: KafkaSink | ParquetSink
+        if files is not None:
+            sink, where = ParquetSink(world, files), f"folder {files}"
+        else:
+            sink = KafkaSink(world, bootstrap, topic, partitions, arrow=format is Format.ARROW)
+            where = f"topic '{topic}'"
         store = None
         if redis is not None:
             store = StoreSink(world, FeatureStore(redis, namespace, redis_password))
@@ -79,13 +95,13 @@ def synth(
                 report=_every(REPORT_SECONDS, console, stream),
                 stop=lambda: bool(stopped),
             )
-    except (SinkError, TierError, ValueError) as error:
+    except (SinkError, TierError, ValueError, OSError) as error:
         console.print(f"[red]{type(error).__name__}[/red]: {error}")
         raise typer.Exit(1) from None
     if truth is not None and oracle is not None:
         oracle.write_text(json.dumps(truth.report().as_json(), indent=1) + "\n")
     console.print(
-        f"{done.samples:,} samples in {done.seconds:.1f} s ({done.per_second:,.0f}/s) to topic '{topic}'; "
+        f"{done.samples:,} samples in {done.seconds:.1f} s ({done.per_second:,.0f}/s) to {where}; "
         f"go on with --start {stream.position}",
         soft_wrap=True,
     )

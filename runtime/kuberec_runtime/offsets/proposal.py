@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from kuberec_runtime.checkpoint import Manifest, PartitionOffset, Store, read_log
-from kuberec_runtime.offsets.reset import Reset, append_epoch, last_epoch, sign_of_life
+from kuberec_runtime.offsets.reset import Reset, ResetRefused, append_epoch, last_epoch, sign_of_life
+from kuberec_runtime.offsets.standing import of_files
 from kuberec_runtime.offsets.target import Target, parse_target, resolve
 from kuberec_runtime.stream.ends import Ends, offsets_at, read_ends
 
@@ -70,6 +71,11 @@ def propose(store: Store, to: str, bootstrap_servers: str, now: datetime) -> Pro
     """
     target = parse_target(to)
     manifest = last_epoch(store).manifest
+    if of_files(manifest.offsets):
+        raise ResetRefused(
+            f"{store.uri}: this training reads files, whose rows cannot be read again or passed over; to read them "
+            "anew, start with a fresh checkpoint.uri"
+        )
     attempt = read_log(store).attempt + 1
     topic = manifest.offsets[0].topic
     ends = read_ends(bootstrap_servers, topic)

@@ -43,6 +43,11 @@ class Standing:
         return "at its end" if self.offset.next == self.offset.end else ""
 
 
+def of_files(offsets: Sequence[PartitionOffset]) -> bool:
+    """True if the positions are rows of files (whose URIs stand for topics) and not offsets of a topic."""
+    return any("://" in o.topic for o in offsets)
+
+
 def standings(offsets: Sequence[PartitionOffset], ends: Mapping[int, Ends] | None = None) -> list[Standing]:
     """Joins an epoch's positions with the topic's ends, by partition; `ends` None means that nobody asked."""
     if ends is None:

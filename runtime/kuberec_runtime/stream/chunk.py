@@ -22,7 +22,8 @@ class Chunk:
         offset: int64[m], offset of each message.
         rows: int64[m], samples of each message that are in `table`.
         before: int64[m], samples of each message that were consumed before (a resume inside a message).
-        bad: bool[m], messages that did not parse and are passed over.
+        bad: bool[m] or int64[m], records that are passed over with each message: one that did not parse is one, and a
+            message without rows may stand for many that the broker deleted.
         taken: rows of `table` handed out so far; messages: messages fully handed out so far.
     """
 
@@ -31,7 +32,7 @@ class Chunk:
     offset: I64
     rows: I64
     before: I64
-    bad: NDArray[np.bool_]
+    bad: NDArray[np.bool_] | I64
     taken: int = 0
     messages: int = 0
 
@@ -55,7 +56,7 @@ class Chunk:
             partition = int(self.partition[m])
             positions[partition] = Position(int(self.offset[m]) + 1)
             if self.bad[m]:
-                skipped[partition] = skipped.get(partition, 0) + 1
+                skipped[partition] = skipped.get(partition, 0) + int(self.bad[m])
         start_of = np.concatenate(([0], ends))
         for partition in np.unique(self.partition[self.messages : full + 1]):
             of = self.partition == partition

@@ -4,11 +4,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import Consumer
 from pydantic import ValidationError
 
 from kuberec_api.training import KafkaSource as KafkaSpec
-from kuberec_runtime.stream.kafka import configuration, partitions, watermarks
+from kuberec_runtime.stream.kafka import configuration, offsets_by_time, partitions, watermarks
 from kuberec_runtime.stream.source import SourceUnavailableError
 
 TIMEOUT_S = 10.0
@@ -47,20 +47,7 @@ def offsets_at(bootstrap_servers: str, topic: str, at_ms: int, timeout_s: float 
         SourceUnavailableError, TopicNotFoundError: as `read_ends`.
     """
     with _consumer(bootstrap_servers, topic) as (consumer, spec):
-        asked = [TopicPartition(topic, p, at_ms) for p in partitions(consumer, spec, timeout_s)]
-        try:
-            found = consumer.offsets_for_times(asked, timeout=timeout_s)
-        except KafkaException as error:
-            raise SourceUnavailableError(f"topic '{topic}': {error.args[0].str()}") from error
-        at = {}
-        for answer in found:
-            if answer.error is not None:
-                raise SourceUnavailableError(f"topic '{topic}' partition {answer.partition}: {answer.error.str()}")
-            end = answer.offset < 0
-            at[answer.partition] = (
-                watermarks(consumer, spec, answer.partition, timeout_s)[1] if end else int(answer.offset)
-            )
-        return at
+        return offsets_by_time(consumer, spec, partitions(consumer, spec, timeout_s), at_ms, timeout_s)
 
 
 @contextmanager

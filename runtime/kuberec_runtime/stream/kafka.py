@@ -3,8 +3,11 @@
 The broker is never asked where to go on. `auto.offset.reset=error` makes an expired offset an error instead of a jump.
 """
 
+import logging
+import os
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 
 import numpy as np
 import pyarrow as pa
@@ -13,10 +16,11 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from numpy.typing import NDArray
 
 from kuberec_api.training import KafkaSource as KafkaSpec
-from kuberec_api.training import OnBadRecord, StartFrom, StopAt
+from kuberec_api.training import OnBadRecord, OnOffsetOutOfRange, StartFrom, StopAt
 from kuberec_runtime.stream.chunk import Chunk, Taken
-from kuberec_runtime.stream.decode import DecodeError, Decoder
+from kuberec_runtime.stream.decode import Decoder
 from kuberec_runtime.stream.order import ByWhatIsLeft
+from kuberec_runtime.stream.security import client_security
 from kuberec_runtime.stream.source import (
     BadRecordError,
     Batch,
@@ -26,10 +30,14 @@ from kuberec_runtime.stream.source import (
     SourceUnavailableError,
     TopicNotFoundError,
 )
+from kuberec_runtime.stream.tabular import DecodeError
 
 _OUT_OF_RANGE = {KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE}
 _NO_TOPIC = {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION}
 _BAD_RECORDS_KEPT = 5
+TIMEOUT_S = 10.0
+
+logger = logging.getLogger(__name__)
 
 
 def configuration(spec: KafkaSpec) -> dict[str, object]:
@@ -45,6 +53,7 @@ def configuration(spec: KafkaSpec) -> dict[str, object]:
         "queued.max.messages.kbytes": 65536,
         "socket.keepalive.enable": True,
         "log_level": 3,
+        **client_security(spec.security, os.environ),
     }
 
 
@@ -63,6 +72,7 @@ def discover(spec: KafkaSpec, known: Sequence[PartitionStart], timeout_s: float 
     try:
         ids = partitions(consumer, spec, timeout_s)
         by_id = {k.partition: k for k in known}
+        at = {} if known else first_offsets(consumer, spec, ids, timeout_s)
         if gone := set(by_id) - set(ids):
             raise TopicNotFoundError(
                 f"topic '{spec.topic}' has no partition {min(gone)} any more, but the checkpoint has its offset; "
@@ -75,12 +85,61 @@ def discover(spec: KafkaSpec, known: Sequence[PartitionStart], timeout_s: float 
             end = None
             if spec.stop_at is StopAt.END:
                 end = before.end if before is not None and before.end is not None else high
-            latest = spec.start_from is StartFrom.LATEST and not known
-            position = before.position if before is not None else Position(high if latest else low)
+            position = before.position if before is not None else Position(at.get(partition, low))
+            if before is None and not low <= position.next <= high:
+                raise OffsetOutOfRangeError(
+                    f"source.kafka.startOffsets: partition {partition} of topic '{spec.topic}' has no offset "
+                    f"{position.next}; it holds {low} to {high - 1}, its end is {high}"
+                )
             starts.append(PartitionStart(partition, position, end))
         return starts
     finally:
         consumer.close()
+
+
+def first_offsets(consumer: Consumer, spec: KafkaSpec, ids: Sequence[int], timeout_s: float) -> dict[int, int]:
+    """Returns where a first start begins, for the partitions for which that is not their earliest record.
+
+    Raises:
+        OffsetOutOfRangeError: `startOffsets` names a partition that the topic does not have.
+        SourceUnavailableError: the brokers do not answer.
+    """
+    match spec.start_from:
+        case StartFrom.LATEST:
+            return {p: watermarks(consumer, spec, p, timeout_s)[1] for p in ids}
+        case StartFrom.TIMESTAMP:
+            moment = datetime.fromisoformat(spec.start_timestamp or "")
+            return offsets_by_time(consumer, spec, ids, int(moment.timestamp() * 1000), timeout_s)
+        case StartFrom.OFFSETS:
+            given = {int(p): offset for p, offset in spec.start_offsets.items()}
+            if strange := sorted(set(given) - set(ids)):
+                raise OffsetOutOfRangeError(
+                    f"source.kafka.startOffsets: topic '{spec.topic}' has no partition {strange[0]}, it has "
+                    f"{len(ids)}: 0 to {ids[-1]}"
+                )
+            return given
+    return {}
+
+
+def offsets_by_time(
+    consumer: Consumer, spec: KafkaSpec, ids: Sequence[int], at_ms: int, timeout_s: float
+) -> dict[int, int]:
+    """Returns for every partition the offset of its first record at or after `at_ms`, its end if there is none.
+
+    Raises:
+        SourceUnavailableError: the brokers do not answer.
+    """
+    try:
+        found = consumer.offsets_for_times([TopicPartition(spec.topic, p, at_ms) for p in ids], timeout=timeout_s)
+    except KafkaException as error:
+        raise SourceUnavailableError(f"topic '{spec.topic}': {error.args[0].str()}") from error
+    at = {}
+    for answer in found:
+        if answer.error is not None:
+            raise SourceUnavailableError(f"topic '{spec.topic}' partition {answer.partition}: {answer.error.str()}")
+        p = answer.partition
+        at[p] = watermarks(consumer, spec, p, timeout_s)[1] if answer.offset < 0 else int(answer.offset)
+    return at
 
 
 def partitions(consumer: Consumer, spec: KafkaSpec, timeout_s: float) -> list[int]:
@@ -130,6 +189,7 @@ class KafkaSource:
         starts: Sequence[PartitionStart],
         batch_size: int,
         in_order: bool = False,
+        settings: Mapping[str, object] | None = None,
     ) -> None:
         self._spec, self._batch_size = spec, batch_size
         self._decoder = Decoder(schema, spec.format, spec.csv)
@@ -138,12 +198,14 @@ class KafkaSource:
         self._resumed = {s.partition: s.position for s in starts if s.position.skip}  # inside a message, not read yet
         self._open = {s.partition for s in starts if s.end is not None and s.position.next < s.end}
         ends = {s.partition: s.end for s in starts if s.end is not None}
-        self._bounded = len(ends) == len(starts)
+        # Without any partition there is nothing to end, unless nothing will ever come: growth may bring some.
+        self._bounded = len(ends) == len(starts) and (bool(starts) or spec.stop_at is StopAt.END)
+        self._expired: set[int] = set()
         self._order = ByWhatIsLeft(ends) if in_order and self._bounded else None
         self._chunks: deque[Chunk] = deque()
         self._bad: deque[str] = deque(maxlen=_BAD_RECORDS_KEPT)
-        self._consumer = Consumer(configuration(spec))
-        self._consumer.assign([TopicPartition(spec.topic, s.partition, s.position.next) for s in starts])
+        self._consumer = Consumer({**configuration(spec), **(settings or {})})
+        self._assign()
 
     def poll(self, timeout_s: float) -> Batch | None:
         """See `Source.poll`. Raises the errors of `kuberec_runtime.stream.source`."""
@@ -179,6 +241,13 @@ class KafkaSource:
             total += max(0, high - position)
         return total
 
+    def add(self, starts: Sequence[PartitionStart]) -> None:
+        """See `Source.add`."""
+        for start in starts:
+            self._starts[start.partition] = start
+            self._position[start.partition] = start.position.next
+        self._assign()
+
     def bad_records(self) -> list[str]:
         """See `Source.bad_records`."""
         return list(self._bad)
@@ -195,6 +264,42 @@ class KafkaSource:
             messages = self._order.release(messages, self._position, self._open)
         if messages:
             self._chunks.append(self._decode(messages))
+        if self._expired:
+            self._pass_over_expired()
+
+    def _assign(self) -> None:
+        """Reads every partition from the offset behind the last message that was taken from it."""
+        self._consumer.assign([TopicPartition(self._spec.topic, p, at) for p, at in self._position.items()])
+
+    def _pass_over_expired(self) -> None:
+        """Goes on at the earliest record where the broker has deleted what was to be read, and counts what it was."""
+        for partition in sorted(self._expired):
+            start, was = self._starts[partition], self._position[partition]
+            low, _ = watermarks(self._consumer, self._spec, partition, TIMEOUT_S)
+            to = low if start.end is None else min(low, start.end)
+            if to <= was:
+                raise self._out_of_range(partition)
+            text = f"topic '{self._spec.topic}' partition {partition}: {to - was} records expired before they were read"
+            logger.error("%s (offsets %d to %d); going on at %d", text, was, to - 1, to)
+            self._bad.append(f"{text} (offsets {was} to {to - 1})")
+            message = np.array([[partition], [to - 1], [0], [0], [to - was]], np.int64)
+            p, offset, rows, before, lost = message
+            self._chunks.append(Chunk(self._decoder.empty(), p, offset, rows, before, lost))
+            self._position[partition] = to
+            self._resumed.pop(partition, None)
+            if start.end is not None and to >= start.end:
+                self._open.discard(partition)
+        self._expired.clear()
+        self._assign()
+
+    def _out_of_range(self, partition: int) -> OffsetOutOfRangeError:
+        return OffsetOutOfRangeError(
+            f"topic '{self._spec.topic}' partition {partition}: offset {self._position[partition]} is not on the "
+            "broker any more (retention was shorter than the pause); nothing was skipped: to go on from the "
+            f"earliest record, run `kuberec offsets reset <checkpoint.uri> --to offsets:{partition}=earliest "
+            "--kafka <bootstrapServers>`, then start the training again; or set source.kafka.onOffsetOutOfRange: "
+            "Earliest, which counts what it passes over"
+        )
 
     def _is_record(self, message: Message) -> bool:
         partition, error = message.partition(), message.error()
@@ -213,12 +318,9 @@ class KafkaSource:
             if end is not None and message.offset() >= end:
                 self._open.discard(partition)
         elif code in _OUT_OF_RANGE:
-            raise OffsetOutOfRangeError(
-                f"topic '{self._spec.topic}' partition {partition}: offset {self._position[partition]} is not on the "
-                "broker any more (retention was shorter than the pause); nothing was skipped: to go on from the "
-                f"earliest record, run `kuberec offsets reset <checkpoint.uri> --to offsets:{partition}=earliest "
-                "--kafka <bootstrapServers>`, then start the training again"
-            )
+            if self._spec.on_offset_out_of_range is OnOffsetOutOfRange.FAIL:
+                raise self._out_of_range(partition)
+            self._expired.add(partition)
         elif code in _NO_TOPIC:
             raise TopicNotFoundError(f"topic '{self._spec.topic}' does not exist any more: {error.str()}")
         elif error.fatal():

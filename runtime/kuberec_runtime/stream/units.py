@@ -50,6 +50,7 @@ def read_unit(unit: Unit, file: Any, format: FilesFormat, names: Sequence[str], 
 
 
 def _units(file: Found, format: FilesFormat) -> list[Unit]:
+    parts: list[Part]
     if format is FilesFormat.CSV:
         parts = [(first, count, None, count) for first, count in blocks(file.size, CSV_BLOCK_BYTES)]
     else:

@@ -4,8 +4,8 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from kuberec_runtime.synth.oracle import Oracle
 from kuberec_runtime.synth.filesink import ParquetSink
+from kuberec_runtime.synth.oracle import Oracle
 from kuberec_runtime.synth.sink import KafkaSink, StoreSink
 from kuberec_runtime.synth.stream import Samples, Stream
 

@@ -105,13 +105,17 @@ class WorkerActor:
         self._worker = Worker(self._job, source, pool, self._network)
         self._worker.begin_at(starts)
 
+    def add(self, starts: Sequence[PartitionStart]) -> None:
+        """See `Worker.add`."""
+        self._ready.add(starts)
+
     def run(self) -> None:
         """See `Worker.run`."""
         self._ready.run()
 
     def cut(self, epoch: int, timeout_s: float) -> WorkerCut:
         """See `Worker.cut`."""
-        return self._ready.cut(epoch, timeout_s, step)
+        return self._ready.cut(epoch, timeout_s)
 
     def report(self) -> WorkerReport:
         """See `Worker.report`."""

@@ -6,6 +6,7 @@ log record. A failure before the record aborts the epoch: copied rows become dir
 """
 
 import logging
+import os
 import secrets
 import threading
 import time
@@ -17,11 +18,13 @@ import numpy as np
 
 from featuregen.files import read_files
 from featuregen.spec import duration_ms
+from kuberec_api.training import StopAt
 from kuberec_runtime.checkpoint import CorruptFile, Fenced, StoreError, open_store
 from kuberec_runtime.crashpoints import crash_here
 from kuberec_runtime.models.flat import WeightShapes
 from kuberec_runtime.publish.errors import StalePublication, TierCorrupt, TierError
 from kuberec_runtime.stream import PartitionStart, SourceError, shares
+from kuberec_runtime.stream.growth import EVERY_S, PartitionWatch
 from kuberec_runtime.table.dense import DenseState
 from kuberec_runtime.train.fleet import Fleet
 from kuberec_runtime.train.job import Job
@@ -171,6 +174,7 @@ class Driver:
         checkpoint_every = duration_ms(self._spec.checkpoint.interval) / 1000
         publish_every = duration_ms(self._spec.publish.interval) / 1000 if self._spec.publish else float("inf")
         now = time.monotonic()
+        watch = self._watch_partitions()
         next_checkpoint, next_publication = now + checkpoint_every, now + publish_every
         self._board.condition(DEGRADED, False, "Healthy")
         while True:
@@ -180,6 +184,8 @@ class Driver:
                 self.stop("Suspended")
             if self._finished or self._stop_asked.is_set():
                 return self._end(ledger)
+            if watch is not None and (new := watch.take()):
+                self._grow(ledger, new)
             now = time.monotonic()
             if now >= next_publication:
                 self._publish(ledger)
@@ -188,6 +194,26 @@ class Driver:
                 self._checkpoint(ledger)
                 next_checkpoint = time.monotonic() + checkpoint_every
             self._stop_asked.wait(0.1)
+
+    def _watch_partitions(self) -> PartitionWatch | None:
+        """A topic that ends gets no further partitions: its ends were fixed at the first start."""
+        kafka = self._spec.source.kafka
+        if kafka is None or kafka.stop_at is StopAt.END:
+            return None
+        every = float(os.environ.get("KUBEREC_PARTITIONS_EVERY_S") or EVERY_S)
+        return PartitionWatch(kafka, [s.partition for s in self._starts], every)
+
+    def _grow(self, ledger: Ledger, new: Sequence[PartitionStart]) -> None:
+        """Takes new partitions in: where they start is committed first, then workers read them."""
+        logger.info("new partitions: %s", ", ".join(str(s.partition) for s in new))
+        first = len(self._starts)
+        self._starts = [*self._starts, *new]
+        while not self._checkpoint(ledger):
+            if self._stop_asked.wait(RETRY_S[0]):
+                return  # the last cut commits the start; the next attempt reads them
+        crash_here("driver.grown")
+        given = [self._fleet.worker((first + i) % self._workers, "add", [start]) for i, start in enumerate(new)]
+        self._fleet.gather(given, CUT_TIMEOUT_S, "handing out new partitions", self._tick)
 
     def _end(self, ledger: Ledger) -> str:
         """The last cut: what was learnt is committed, then published."""
@@ -271,6 +297,7 @@ class Driver:
 
     def _cut(self, epoch: int, shard_method: str, *args: object) -> tuple[list[Any], list[WorkerCut]]:
         shards = self._fleet.shards(shard_method, *args)
+        workers = self._fleet.workers("cut", epoch, CUT_TIMEOUT_S)
         try:
             cuts = self._fleet.gather(workers, CUT_TIMEOUT_S + 5, f"positions of epoch {epoch}", self._tick)
             return self._fleet.gather(shards, WRITE_TIMEOUT_S, f"files of epoch {epoch}", self._tick), cuts

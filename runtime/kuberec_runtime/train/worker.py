@@ -45,6 +45,7 @@ class Worker:
         self._job, self._source, self._pool, self._network = job, source, pool, network
         self._engine = Engine(job.plan)
         self._prepared: queue.Queue[Prepared | BaseException | None] = queue.Queue(PREFETCH)
+        self._further: queue.SimpleQueue[Sequence[PartitionStart]] = queue.SimpleQueue()
         self._stopping = threading.Event()
         self._paused = threading.Event()
         self._lock = threading.Lock()
@@ -60,6 +61,10 @@ class Worker:
     def begin_at(self, starts: Sequence[PartitionStart]) -> None:
         """Takes the positions to resume from; counts start at zero, the driver adds the manifest's."""
         self._positions = {s.partition: s.position for s in starts}
+
+    def add(self, starts: Sequence[PartitionStart]) -> None:
+        """Takes further partitions, whose starts are committed: they are read from the next poll on."""
+        self._further.put(starts)
 
     def run(self) -> None:
         """Trains until `stop`. Raises whatever ends this worker: a source error, a lost shard."""
@@ -177,6 +182,8 @@ class Worker:
     def _prefetch(self) -> None:
         try:
             while not self._stopping.is_set() and not self._source.finished:
+                while not self._further.empty():
+                    self._source.add(self._further.get())
                 batch = self._source.poll(POLL_S)
                 lag = self._source.lag()
                 with self._lock:

@@ -21,6 +21,7 @@ from kuberec_runtime.checkpoint import (
     retain,
 )
 from kuberec_runtime.cli.offsets import app
+from kuberec_runtime.offsets import propose
 from kuberec_runtime.offsets.reset import ResetRefused, append_epoch, last_epoch, sign_of_life
 from kuberec_runtime.offsets.standing import standings
 from kuberec_runtime.stream.ends import Ends
@@ -166,3 +167,9 @@ def test_reset_reads_its_words_before_it_asks_anybody() -> None:
     assert result.exit_code == 1
     assert "write earliest, latest" in " ".join(result.output.split())
     assert read_log(open_store("memory://none")).next == 0
+
+
+def test_rows_of_files_are_not_moved(store: Store) -> None:
+    trained(store, offsets=(PartitionOffset(topic="file:///day/a.parquet#0+2", partition=0, start=0, next=0, end=1),))
+    with pytest.raises(ResetRefused, match=r"reads files.*\n?.*fresh checkpoint\.uri"):
+        propose(store, "earliest", "none:1", NOW)

@@ -1,17 +1,20 @@
 import hashlib
 import itertools
 import json
+from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from featuregen.compiler import compile_plan
 from kuberec_api import RecModel
-from kuberec_runtime.synth import EFFECTS, Oracle, Size, Stream, make_world
+from kuberec_runtime.synth import EFFECTS, Oracle, ParquetSink, Size, Stream, make_world
 from kuberec_runtime.synth.encode import ArrowEncoder, JsonEncoder, arrow_message
-from kuberec_runtime.synth.run import paced
+from kuberec_runtime.synth.run import paced, run
 from kuberec_runtime.synth.stream import ACTIONS, BUY, CLICK, HOUR_MS, MAX_AGE_MS, MAX_EVENTS
 from kuberec_runtime.synth.world import category_key
 
@@ -198,3 +201,13 @@ def test_a_bounded_run_ends_at_its_number_and_a_stopped_one_at_once(world):
 def test_an_impossible_world_is_refused(size):
     with pytest.raises(ValueError, match="items"):
         Size(**size)
+
+
+def test_files_hold_the_stream_in_order_and_are_not_written_over(tmp_path: Path):
+    world = make_world(0, Size(users=50, items=40))
+    run(Stream(world), ParquetSink(world, tmp_path, file_rows=700, group_rows=300), samples=1500)
+    written = [pq.read_table(path) for path in sorted(tmp_path.iterdir())]
+    assert [table.num_rows for table in written] == [700, 700, 100]
+    assert pa.concat_tables(written).equals(ArrowEncoder(world).encode(Stream(world).batch(1500)))
+    with pytest.raises(FileExistsError, match="holds Parquet files already"):
+        ParquetSink(world, tmp_path)

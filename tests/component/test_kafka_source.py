@@ -1,0 +1,220 @@
+"""Where a Kafka source starts, what it does when records are gone, and who may read: against a real broker."""
+
+import time
+from collections.abc import Iterator, Mapping
+from itertools import count
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from confluent_kafka import Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewPartitions
+
+from kuberec_api.training import KafkaSource as KafkaSpec
+from kuberec_devcluster.processes import listening
+from kuberec_devcluster.services import Kafka
+from kuberec_runtime.stream import security
+from kuberec_runtime.stream.growth import PartitionWatch
+from kuberec_runtime.stream.kafka import KafkaSource, discover
+from kuberec_runtime.stream.security import KafkaCredentialsError
+from kuberec_runtime.stream.source import OffsetOutOfRangeError, PartitionStart, Position, SourceUnavailableError
+
+SCHEMA = pa.schema([("now", pa.int64()), ("label.click", pa.float32())])
+DEADLINE_S = 60.0
+names = count()
+pytestmark = pytest.mark.timeout(300)
+
+
+@pytest.fixture
+def topic(kafka: Kafka) -> str:
+    name = f"source-{next(names)}"
+    kafka.create_topic(name, partitions=2)
+    return name
+
+
+def write(
+    kafka: Kafka, topic: str, values: range, partition: int = 0, client: Mapping[str, object] | None = None
+) -> None:
+    """One CSV sample a message: `now` is its value and its Kafka timestamp in seconds since 2026."""
+    producer = Producer({"bootstrap.servers": kafka.bootstrap, **(client or {})})
+    for value in values:
+        producer.produce(topic, f"{value},1", partition=partition, timestamp=YEAR_MS + value * 1000)
+    assert producer.flush(20) == 0
+
+
+YEAR_MS = 1_767_225_600_000  # 2026-01-01T00:00:00Z
+
+
+def spec_of(kafka: Kafka, topic: str, **more: object) -> KafkaSpec:
+    given = {"csv": {"columns": ["now", "label.click"]}, "format": "Csv", **more}
+    return KafkaSpec.model_validate({"bootstrapServers": kafka.bootstrap, "topic": topic, **given})
+
+
+def read(source: KafkaSource, samples: int) -> tuple[list[int], dict[int, Position], dict[int, int]]:
+    """Reads until there are so many samples, or the source has ended."""
+    seen: list[int] = []
+    positions: dict[int, Position] = {}
+    skipped: dict[int, int] = {}
+    deadline = time.monotonic() + DEADLINE_S
+    while len(seen) < samples and not source.finished:
+        assert time.monotonic() < deadline, f"only {seen}"
+        if (batch := source.poll(0.2)) is not None:
+            seen += batch.table.column("now").to_pylist()
+            positions |= batch.positions
+            skipped = {p: skipped.get(p, 0) + n for p, n in batch.skipped.items()} | {
+                p: n for p, n in skipped.items() if p not in batch.skipped
+            }
+    return seen, positions, skipped
+
+
+def positions_of(spec: KafkaSpec) -> list[int]:
+    return [s.position.next for s in discover(spec, [])]
+
+
+def test_a_first_start_begins_where_the_spec_says(kafka: Kafka, topic: str) -> None:
+    write(kafka, topic, range(10))
+    write(kafka, topic, range(5), partition=1)
+    assert positions_of(spec_of(kafka, topic)) == [0, 0]
+    assert positions_of(spec_of(kafka, topic, startFrom="Latest")) == [10, 5]
+    at = spec_of(kafka, topic, startFrom="Timestamp", startTimestamp="2026-01-01T01:00:07+01:00")
+    assert positions_of(at) == [7, 5]
+    assert positions_of(spec_of(kafka, topic, startFrom="Offsets", startOffsets={"0": 3})) == [3, 0]
+    known = [PartitionStart(0, Position(4)), PartitionStart(1, Position(1))]
+    assert [s.position.next for s in discover(at, known)] == [4, 1]
+
+
+@pytest.mark.parametrize(
+    ("offsets", "says"), [({"7": 0}, "no partition 7"), ({"0": 99}, "partition 0 .* no offset 99")]
+)
+def test_a_start_that_does_not_exist_is_named(kafka: Kafka, topic: str, offsets: dict[str, int], says: str) -> None:
+    with pytest.raises(OffsetOutOfRangeError, match=says):
+        discover(spec_of(kafka, topic, startFrom="Offsets", startOffsets=offsets), [])
+
+
+def expire(kafka: Kafka, topic: str, before: int) -> None:
+    admin = AdminClient({"bootstrap.servers": kafka.bootstrap})
+    for done in admin.delete_records([TopicPartition(topic, 0, before)]).values():
+        done.result(30)
+
+
+def test_expired_records_fail_or_are_passed_over_and_counted(kafka: Kafka, topic: str) -> None:
+    write(kafka, topic, range(20))
+    write(kafka, topic, range(100, 105), partition=1)
+    expire(kafka, topic, 12)
+    starts = [PartitionStart(0, Position(2), 20), PartitionStart(1, Position(0), 5)]
+    strict = KafkaSource(spec_of(kafka, topic), SCHEMA, starts, 4)
+    with pytest.raises(OffsetOutOfRangeError, match="offset 2 is not on the broker"):
+        read(strict, 99)
+    strict.close()
+    lenient = KafkaSource(spec_of(kafka, topic, onOffsetOutOfRange="Earliest"), SCHEMA, starts, 4)
+    seen, positions, skipped = read(lenient, 99)
+    assert sorted(seen) == [*range(12, 20), *range(100, 105)]
+    assert positions == {0: Position(20), 1: Position(5)}
+    assert skipped == {0: 10}
+    assert "10 records expired" in lenient.bad_records()[0]
+    lenient.close()
+
+
+def test_all_that_was_left_may_have_expired(kafka: Kafka, topic: str) -> None:
+    write(kafka, topic, range(20))
+    expire(kafka, topic, 15)
+    spec = spec_of(kafka, topic, onOffsetOutOfRange="Earliest")
+    source = KafkaSource(spec, SCHEMA, [PartitionStart(0, Position(2), 10)], 4)
+    assert read(source, 99) == ([], {0: Position(10)}, {0: 8})
+    source.close()
+
+
+def test_a_partition_that_appears_is_found_and_read_beside_the_others(kafka: Kafka, topic: str) -> None:
+    write(kafka, topic, range(10))
+    spec = spec_of(kafka, topic)
+    source = KafkaSource(spec, SCHEMA, discover(spec, []), 4)
+    assert read(source, 10)[0] == list(range(10))
+    watch = PartitionWatch(spec, [0, 1], every_s=0.1)
+    admin = AdminClient({"bootstrap.servers": kafka.bootstrap})
+    admin.create_partitions([NewPartitions(topic, 3)])[topic].result(30)
+    deadline = time.monotonic() + DEADLINE_S
+    while not (new := watch.take()):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    watch.close()
+    assert new == [PartitionStart(2, Position(0))]
+    source.add(new)
+    write(kafka, topic, range(50, 60), partition=2)
+    write(kafka, topic, range(10, 20))
+    seen, positions, _ = read(source, 20)
+    assert sorted(seen) == [*range(10, 20), *range(50, 60)]
+    assert positions == {0: Position(20), 2: Position(10)}
+    source.close()
+
+
+def test_a_pause_longer_than_any_poll_interval_loses_and_repeats_nothing(kafka: Kafka, topic: str) -> None:
+    write(kafka, topic, range(500))
+    spec = spec_of(kafka, topic)
+    impatient = {"session.timeout.ms": 1000, "max.poll.interval.ms": 1000, "queued.max.messages.kbytes": 1}
+    source = KafkaSource(spec, SCHEMA, discover(spec, []), 50, settings=impatient)
+    before, _, _ = read(source, 50)
+    time.sleep(3.5)  # the pause itself is what is tested: three and a half intervals
+    after, positions, _ = read(source, 500 - len(before))
+    assert before + after == list(range(500))
+    assert positions[0] == Position(500)
+    source.close()
+
+
+class GuardedKafka(Kafka):
+    """A broker that lets nobody in without a name and a password."""
+
+    login: Mapping[str, object] = {
+        "security.protocol": "SASL_PLAINTEXT",
+        "sasl.mechanism": "PLAIN",
+        "sasl.username": "reader",
+        "sasl.password": "its-secret",
+    }
+
+    def prepare(self) -> None:
+        super().prepare()
+        module = "org.apache.kafka.common.security.plain.PlainLoginModule required"
+        users = 'username="broker" password="b" user_broker="b" user_reader="its-secret"'
+        text = self._properties.read_text().replace("LOCAL:PLAINTEXT", "LOCAL:SASL_PLAINTEXT")
+        text += "sasl.enabled.mechanisms=PLAIN\nsasl.mechanism.inter.broker.protocol=PLAIN\n"
+        self._properties.write_text(text + f"listener.name.local.plain.sasl.jaas.config={module} {users};\n")
+
+    def answers(self) -> bool:
+        return listening(self.port)
+
+
+@pytest.fixture
+def guarded() -> Iterator[GuardedKafka]:
+    with GuardedKafka() as server:
+        yield server
+
+
+def test_credentials_come_from_the_environment_and_stay_out_of_errors(
+    guarded: GuardedKafka, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    admin = AdminClient({"bootstrap.servers": guarded.bootstrap, **guarded.login})
+    deadline = time.monotonic() + DEADLINE_S
+    while not admin.list_topics(timeout=10).brokers:
+        assert time.monotonic() < deadline
+    write(guarded, "guarded", range(5), client=guarded.login)
+    door = {"protocol": "SaslPlaintext", "mechanism": "Plain", "secretRef": {"name": "kafka"}}
+    spec = spec_of(guarded, "guarded", security=door)
+    with pytest.raises(KafkaCredentialsError, match=security.PASSWORD):
+        discover(spec, [])
+    monkeypatch.setenv(security.USERNAME, "reader")
+    monkeypatch.setenv(security.PASSWORD, "wrong-password")
+    with pytest.raises(SourceUnavailableError) as refused:
+        discover(spec, [], timeout_s=3)
+    assert "wrong-password" not in str(refused.value)
+    monkeypatch.setenv(security.PASSWORD, "its-secret")
+    source = KafkaSource(spec, SCHEMA, discover(spec, []), 5)
+    assert read(source, 5)[0] == list(range(5))
+    source.close()
+
+
+def test_tls_files_are_used_if_they_are_there(tmp_path: Path) -> None:
+    spec = KafkaSpec.model_validate(
+        {"bootstrapServers": "k:1", "topic": "t", "security": {"protocol": "Ssl", "tlsSecretRef": {"name": "tls"}}}
+    )
+    (tmp_path / "ca.crt").touch()
+    settings = security.client_security(spec.security, {security.TLS: str(tmp_path)})
+    assert settings == {"security.protocol": "SSL", "ssl.ca.location": str(tmp_path / "ca.crt")}
