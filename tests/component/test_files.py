@@ -50,7 +50,7 @@ def test_killed_anywhere_every_row_is_applied_once(training: Training, point: st
     assert_every_row_once(training)
     progress = training.status().progress
     assert progress is not None
-    assert progress.lag == 0
+    assert not progress.lag  # None if the last commit was the end already
 
 
 def test_another_uri_adds_its_files_behind_those_of_the_days_before(training: Training) -> None:
