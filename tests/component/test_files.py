@@ -38,7 +38,7 @@ def assert_every_row_once(training: Training, samples: int = SAMPLES) -> None:
 
 
 @pytest.mark.parametrize(
-    "point", ["source.listed", "source.kept", "worker.polled@3", "worker.push-sent@4", "driver.committed@2"]
+    "point", ["source.listed", "source.kept", "worker.polled@3", "worker.push-sent@4", "driver.committed"]
 )
 def test_killed_anywhere_every_row_is_applied_once(training: Training, point: str) -> None:
     training.start(crash_at=point)
