@@ -207,17 +207,51 @@ class Workers(SpecModel):
     resources: Resources = Resources()
 
 
+class RowType(StrEnum):
+    """Data type of rows on their way: published to the tier, or between workers and shards."""
+
+    FLOAT32 = "Float32"
+    BFLOAT16 = "BFloat16"
+    FLOAT16 = "Float16"
+
+
+class Transport(StrEnum):
+    """`Auto`: through shared memory between processes of one pod or machine, through TCP elsewhere. `Socket`: TCP."""
+
+    AUTO = "Auto"
+    SOCKET = "Socket"
+
+
+class Wire(SpecModel):
+    """How rows and gradients travel between workers and shards.
+
+    `dtype`: two bytes a value halve the traffic and round every pulled row and pushed gradient; tables stay Float32.
+    `checksums`: a CRC-32 on every message; a damaged one is sent again.
+    """
+
+    dtype: RowType = RowType.FLOAT32
+    transport: Transport = Transport.AUTO
+    checksums: bool = False
+
+
 class SynchronizationMode(StrEnum):
-    """Async: bounded staleness. Sync is planned; it is not in the API before it is implemented."""
+    """How workers keep pace: each by itself, or step by step, reproducible bit for bit on a source that ends."""
 
     ASYNC = "Async"
+    SYNC = "Sync"
 
 
 class Synchronization(SpecModel):
-    """How far a worker may run ahead of its unacknowledged pushes."""
+    """How workers keep pace with each other.
+
+    `Async`: a worker waits for none; `maxStaleness` bounds how far it runs ahead of its unacknowledged pushes. `Sync`:
+    every worker takes part in every step, shards apply a step's pushes in the order of the workers, and the next step
+    sees all of it; `maxStaleness` says nothing then.
+    """
 
     mode: SynchronizationMode = SynchronizationMode.ASYNC
     max_staleness: Annotated[int, Field(ge=1, le=16)] = 2
+    wire: Wire = Wire()
 
 
 class DenseOptimizerKind(StrEnum):
@@ -243,12 +277,14 @@ class Checkpoint(SpecModel):
     credentials: Credentials | None = None
 
 
-class RowType(StrEnum):
-    """Data type of published rows."""
+class WarmStart(SpecModel):
+    """Another training's checkpoint: what fits this model by name is taken before the first sample; offsets are not.
 
-    FLOAT32 = "Float32"
-    BFLOAT16 = "BFloat16"
-    FLOAT16 = "Float16"
+    A table is taken if its dim and its ids mean the same, a dense weight if its name and shape do. Read once, at the
+    first start, with `checkpoint.credentials`; a training that has committed an epoch goes on from its own.
+    """
+
+    uri: Annotated[str, Field(min_length=1, max_length=1024)]
 
 
 class RedisTier(SpecModel):
@@ -307,6 +343,7 @@ class RecTrainingSpec(SpecModel):
     synchronization: Synchronization = Synchronization()
     optimizer: DenseOptimizer = DenseOptimizer()
     checkpoint: Checkpoint
+    warm_start: WarmStart | None = None
     publish: Publish | None = None
     monitors: Annotated[list[Monitor], Field(max_length=32)] = Field(default_factory=list)
     failure_policy: FailurePolicy = FailurePolicy()

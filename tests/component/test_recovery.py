@@ -1,5 +1,6 @@
 """Killed at any point, a training goes on with no record lost and none applied twice."""
 
+import signal
 import time
 from collections.abc import Iterator
 from itertools import count
@@ -10,6 +11,7 @@ import pytest
 import redis
 
 from kuberec_devcluster.services import Kafka, Redis
+from kuberec_runtime.checkpoint import open_store, read_commits
 from kuberec_runtime.publish.tier import Tier
 from tests.component.training import Training, write_samples
 
@@ -17,19 +19,39 @@ SAMPLES = 3000
 names = count()
 pytestmark = pytest.mark.timeout(900)
 
+# Before and after every step that something outside can see, of every process: the proof obligations of the design.
 POINTS = [
     "driver.started",
+    "worker.before-poll@5",
     "worker.polled@3",
+    "worker.before-pull@4",
+    "worker.pulled@4",
     "worker.before-push@4",
     "worker.push-sent@4",
+    "shard.before-apply@9",
+    "shard.applied@9",
+    "worker.before-mark@2",
     "worker.mark-sent@2",
+    "shard.before-take@3",
     "shard.checkpoint-taken@2",
+    "checkpoint.before-rows@2",
     "checkpoint.rows-written@2",
+    "checkpoint.before-dense@2",
+    "checkpoint.dense-written@2",
+    "checkpoint.before-manifest@2",
     "checkpoint.manifest-written@2",
+    "log.judged@3",
+    "log.created@3",
+    "log.hinted@3",
     "driver.committed@2",
     "publish.rows",
+    "shard.rows-published@2",
+    "publish.dense.before",
     "publish.dense",
+    "publish.meta",
     "publish.current",
+    "status.before",
+    "status.written@3",
 ]
 
 
@@ -101,6 +123,36 @@ def test_an_attempt_that_was_overtaken_can_neither_commit_nor_publish(training: 
     assert old.wait(60) == 70, training.log()[-3000:]
     assert training.status().outcome is not None
     assert_readable(training)
+
+
+def test_a_driver_that_slept_through_the_next_attempt_changes_nothing(training: Training) -> None:
+    training.set("RecTraining", "spec.source.kafka.stopAt", "Never")
+    training.start()
+    training.until(
+        "a commit and a publication", lambda s: s.checkpoint is not None and s.checkpoint.samples > 0 and s.publication
+    )
+    zombie = training.process
+    assert zombie is not None
+    zombie.send_signal(signal.SIGSTOP)
+    try:
+        training.set("RecTraining", "spec.source.kafka.stopAt", "End")
+        training.start()
+        assert training.wait() == 0, training.log()[-3000:]
+        before = everything_outside(training)
+        write_samples(training.bootstrap, training.topic, 500, seed=1)  # it has something to learn, commit and publish
+    finally:
+        zombie.send_signal(signal.SIGCONT)
+    assert zombie.wait(120) == 70, training.log()[-3000:]
+    assert everything_outside(training) == before
+    assert_exactly_once(training)
+
+
+def everything_outside(training: Training) -> tuple[object, ...]:
+    """What others can see of a training: the commit log, what `current` names, and every row in Redis."""
+    commits = tuple(read_commits(open_store(f"file://{training.folder}/checkpoint")))
+    client = redis.Redis.from_url(training.redis)
+    keys = sorted(client.scan_iter(f"kr:default/{training.topic}/*", count=10_000))
+    return commits, tuple((key, client.dump(key)) for key in keys)
 
 
 def test_a_redis_that_was_emptied_gets_every_row_again(training: Training) -> None:

@@ -1,7 +1,7 @@
 """The numbers of the fields of the three tables that the item kernels run: steps, dictionaries and Arrow arrays.
 
 As in `featuregen.kernels.layout`, a step is a row of int64 and every pointer is an address, so that there is one
-signature and a new plan compiles nothing. Two steps use the same number for another field if it has no meaning for both.
+signature and a new plan compiles nothing. Two steps use the same number for another field if it means nothing to both.
 """
 
 # A step. N: rows or elements; DONE: what the kernel says when it has run. NEEDED: it has not run, because it needs more

@@ -113,13 +113,36 @@ class RowOptimizerRef(ManifestModel):
     learning_rate: float
 
 
+class WarmTable(ManifestModel):
+    """What a warm start did with a table: `verdict` is Taken, Initialised or Dropped; `becomes` is its new ordinal."""
+
+    name: str
+    verdict: str
+    reason: str = ""
+    ordinal: int = -1
+    becomes: int = -1
+
+
+class WarmTaken(ManifestModel):
+    """The epoch of another training that this one began with, and what it took of it."""
+
+    uri: str
+    manifest: str
+    epoch: int
+    attempt: int
+    tables: tuple[WarmTable, ...] = ()
+    weights_taken: tuple[str, ...] = ()
+    weights_initialised: tuple[str, ...] = ()
+
+
 class Manifest(ManifestModel):
     """One committed epoch.
 
     `tables`, `weights`, `row_optimizer` and `interval_ms` (0: unknown) let a reader without the model name what the
     files hold and judge how fresh a commit is; epochs that were written before they existed leave them empty. `note`
-    says why an epoch was committed by hand; a training's own epochs have none. `format` is 2 if there are tombstones or
-    counts: a release which does not know them refuses the epoch instead of bringing removed rows back.
+    says why an epoch was committed by hand; a training's own epochs have none. `warm_start` is in every epoch of a
+    training that began with another's rows. `format` is 2 if there are tombstones or counts: a release which does not
+    know them refuses the epoch instead of bringing removed rows back.
     """
 
     format: Literal[1, 2] = 1
@@ -144,6 +167,7 @@ class Manifest(ManifestModel):
     monitors: Any = None
     published: str | None = None
     note: str = ""
+    warm_start: WarmTaken | None = None
     rng: Any = None
     plan: Any = None
 

@@ -8,7 +8,7 @@ from rich.table import Table
 
 from kuberec_runtime.checkpoint.errors import CheckpointError, CorruptFile, ObjectMissing
 from kuberec_runtime.checkpoint.log import Committed, read_commits
-from kuberec_runtime.checkpoint.manifest import Manifest, RowOptimizerRef, read_manifest
+from kuberec_runtime.checkpoint.manifest import Manifest, RowOptimizerRef, WarmTaken, read_manifest
 from kuberec_runtime.checkpoint.restore import find_restorable
 from kuberec_runtime.checkpoint.rows import read_verified
 from kuberec_runtime.checkpoint.store import Store
@@ -78,6 +78,12 @@ def summary(entry: Entry) -> dict[str, Any]:
     }
 
 
+def _warm(taken: WarmTaken) -> str:
+    tables = ", ".join(f"{t.name} {t.verdict.lower()}{f' ({t.reason})' if t.reason else ''}" for t in taken.tables)
+    weights = f"{len(taken.weights_taken)} dense weights taken, {len(taken.weights_initialised)} initialised"
+    return f"epoch {taken.epoch} of {taken.uri}: {tables}; {weights}"
+
+
 def entries_table(store: Store, entries: list[Entry]) -> Table:
     """Lays commits out for a terminal."""
     table = Table(title=f"{store.uri}", title_justify="left", box=None, header_style="bold")
@@ -121,6 +127,7 @@ def manifest_tables(store: Store, entry: Entry) -> list[Table]:
         **({"note": manifest.note} if manifest.note else {}),
         "plan digest": manifest.digest,
         **({"row optimizer": _optimizer(manifest.row_optimizer)} if manifest.row_optimizer else {}),
+        **({"warm start": _warm(manifest.warm_start)} if manifest.warm_start else {}),
         "samples": f"{manifest.samples:,}",
         "skipped records": sum(manifest.skipped_by_partition.values()),
         "shards": manifest.shards,

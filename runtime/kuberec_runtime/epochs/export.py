@@ -21,7 +21,8 @@ from kuberec_runtime.checkpoint import Manifest, Store, TableRef
 from kuberec_runtime.crashpoints import crash_here
 from kuberec_runtime.epochs.network import write_network
 from kuberec_runtime.epochs.parquet import export_rows
-from kuberec_runtime.epochs.weights import export_weights, read_weights
+from kuberec_runtime.epochs.weights import export_weights
+from kuberec_runtime.models.weights import read_weights
 
 LAYOUT_FILE = "layout.json"
 NETWORK_FILE = "network.keras"

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from kuberec_api.layout import Layout, NetworkError
 from kuberec_api.model import RecModelSpec
-from kuberec_runtime.epochs.weights import DenseWeights
 from kuberec_runtime.models.flat import WeightShapes
+from kuberec_runtime.models.weights import DenseWeights
 
 
 def write_network(spec: RecModelSpec, layout: Layout, weights: DenseWeights, path: Path) -> DenseWeights:

@@ -41,6 +41,9 @@ class Network:
         self._variables = [v.value for v in self.model.trainable_variables]
         self.weights = [(v.path, tuple(int(d) for d in v.shape)) for v in self.model.trainable_variables]
         self.size = size_of(self.weights)
+        self._generators = [
+            layer.seed_generator for layer in self.model.layers if isinstance(layer, keras.layers.Dropout)
+        ]
         matrix = tf.TensorSpec([None, layout.dimension], tf.float32)
         vector = tf.TensorSpec([None], tf.float32)
         self._score = tf.function(self._score_graph, input_signature=[matrix])
@@ -61,6 +64,11 @@ class Network:
         if flat.shape != (self.size,):
             raise ValueError(f"dense vector has shape {flat.shape}, this network needs ({self.size},)")
         self._assign(tf.convert_to_tensor(flat))
+
+    def draw_from(self, number: int) -> None:
+        """Makes the next step's dropout a function of the model's seed and `number` instead of the steps before it."""
+        for generator in self._generators:
+            generator.state.assign(np.array([generator.state.numpy()[0], number & 0xFFFFFFFF], np.uint32))
 
     def dense(self) -> F32:
         """Returns all dense weights as one flat float32 vector."""

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from kuberec_api import RecModel, RecTraining
+from kuberec_api.training import Transport
+from kuberec_runtime.checkpoint import WarmTaken
 from kuberec_runtime.stream import PartitionStart
 from kuberec_runtime.table.dense import DenseState
 from kuberec_runtime.table.table import Consumer
@@ -17,6 +19,9 @@ from kuberec_runtime.train.shardhost import ShardEpoch, ShardHost, ShardPublicat
 
 if TYPE_CHECKING:
     from kuberec_runtime.train.worker import Worker
+
+IN_STEP_ANSWER_S = 3600.0
+"""In Sync mode a push is answered when the slowest worker has pushed, and that may be waiting for its brokers."""
 
 
 def node_address() -> str:
@@ -39,6 +44,10 @@ class ShardActor:
     def restore(self, manifest: str, dense: DenseState) -> int:
         """See `ShardHost.restore`."""
         return self._host.restore(manifest, dense)
+
+    def warm(self, taken: WarmTaken) -> int:
+        """See `ShardHost.warm`."""
+        return self._host.warm(taken)
 
     def begin(self, dense: DenseState) -> None:
         """See `ShardHost.begin`."""
@@ -98,10 +107,14 @@ class WorkerActor:
         from kuberec_runtime.stream.opening import open_source
         from kuberec_runtime.train.worker import Worker
         from kuberec_runtime.wire.client import ShardPool
+        from kuberec_runtime.wire.link import Patience, Terms
 
-        pool = ShardPool.connect(addresses, self._token, self._job.plan.digest, self._index, self._job.attempt)
-        spec = self._job.training.spec
-        source = open_source(spec.source, self._job.schema, starts, spec.workers.batch_size)
+        job, in_step, spec = self._job, self._job.synchronous, self._job.training.spec
+        patience = Patience(answer=IN_STEP_ANSWER_S) if in_step else Patience()
+        wire = spec.synchronization.wire
+        terms = Terms(wire.dtype, share=wire.transport is Transport.AUTO, checked=wire.checksums)
+        pool = ShardPool.connect(addresses, self._token, job.plan.digest, self._index, job.attempt, patience, terms)
+        source = open_source(spec.source, job.schema, starts, spec.workers.batch_size, in_order=in_step)
         self._worker = Worker(self._job, source, pool, self._network)
         self._worker.begin_at(starts)
 
@@ -113,9 +126,17 @@ class WorkerActor:
         """See `Worker.run`."""
         self._ready.run()
 
-    def cut(self, epoch: int, timeout_s: float) -> WorkerCut:
+    def hold(self, epoch: int) -> int:
+        """See `Worker.hold`."""
+        return self._ready.hold(epoch)
+
+    def release(self, epoch: int) -> None:
+        """See `Worker.release`."""
+        self._ready.release(epoch)
+
+    def cut(self, epoch: int, timeout_s: float, step: int) -> WorkerCut:
         """See `Worker.cut`."""
-        return self._ready.cut(epoch, timeout_s)
+        return self._ready.cut(epoch, timeout_s, step)
 
     def report(self) -> WorkerReport:
         """See `Worker.report`."""

@@ -19,7 +19,7 @@ import numpy as np
 from featuregen.files import read_files
 from featuregen.spec import duration_ms
 from kuberec_api.training import StopAt
-from kuberec_runtime.checkpoint import CorruptFile, Fenced, StoreError, open_store
+from kuberec_runtime.checkpoint import CorruptFile, Fenced, ObjectMissing, StoreError, WarmTaken, open_store
 from kuberec_runtime.crashpoints import crash_here
 from kuberec_runtime.models.flat import WeightShapes
 from kuberec_runtime.publish.errors import StalePublication, TierCorrupt, TierError
@@ -34,6 +34,7 @@ from kuberec_runtime.train.publisher import Publisher
 from kuberec_runtime.train.reports import WorkerCut, WorkerReport
 from kuberec_runtime.train.scoreboard import DEGRADED, PUBLISHING_PAUSED, Scoreboard
 from kuberec_runtime.train.status import StatusSink
+from kuberec_runtime.train.warmstart import WarmStartError, summary, take
 from kuberec_runtime.wire.errors import CutTimeout
 
 T = TypeVar("T")
@@ -126,22 +127,50 @@ class Driver:
         addresses = self._gather(fleet.shards("start", len(dense)), START_TIMEOUT_S, "starting shards")
         if resumed is None:
             zeros = np.zeros_like(dense)
-            state = DenseState(dense, zeros, zeros.copy(), 0)
+            state, taken = self._choose_warm(DenseState(dense, zeros, zeros.copy(), 0), weights)
             self._gather(self._begin(state), START_TIMEOUT_S, "setting dense weights")
-            ledger.begin(state, self._starts)
+            self._warm(taken)
+            ledger.begin(state, self._starts, taken)
         else:
             resumed = self._restore(ledger, resumed)
+            if resumed.manifest.epoch == 0:
+                self._warm(resumed.manifest.warm_start)
             self._board.restore_windows(resumed.windows)
             logger.info("resumed from epoch %d with %d samples", resumed.manifest.epoch, resumed.manifest.samples)
         self._epoch = ledger.next_epoch()
         self._show(ledger)
-        dealt = [(share,) for share in shares(self._starts, self._workers)]
+        # In Sync mode also those that have ended: who reads what must not depend on how far it was read before.
+        mine = [self._starts[i :: self._workers] for i in range(self._workers)]
+        dealt = [(share,) for share in (mine if self._job.synchronous else shares(self._starts, self._workers))]
         connecting = fleet.workers("connect", addresses, each=dealt)
         self._gather(connecting, START_TIMEOUT_S, "connecting workers")
         fleet.run_workers()
 
     def _begin(self, state: DenseState) -> list[Any]:
         return self._fleet.shards("begin", each=[(s,) for s in split(state, self._spec.parameter_servers.replicas)])
+
+    def _choose_warm(self, fresh: DenseState, weights: WeightShapes) -> tuple[DenseState, WarmTaken | None]:
+        """The dense state to begin with, and what is taken of another training, if spec.warmStart wants it."""
+        wish = self._spec.warm_start
+        if wish is None:
+            return fresh, None
+        job = self._job
+        state, taken = self._patiently("StoreUnavailable", (StoreError,), lambda: take(wish, job, fresh, weights))
+        logger.info("warm start %s", summary(taken))
+        return state, taken
+
+    def _warm(self, taken: WarmTaken | None) -> None:
+        """Loads another training's rows: until an epoch has them, each attempt does."""
+        if taken is None:
+            return
+        try:
+            rows = self._gather(self._fleet.shards("warm", taken), WRITE_TIMEOUT_S, "loading rows of a warm start")
+        except (CorruptFile, ObjectMissing) as error:
+            raise WarmStartError(
+                f"epoch {taken.epoch} of {taken.uri}, which this training begins with, cannot be read: {error}\n"
+                "  bring its files back, or start anew under another checkpoint.uri"
+            ) from error
+        logger.info("%d rows taken", sum(rows))
 
     def _restore(self, ledger: Ledger, resumed: Resumed) -> Resumed:
         """Restores all shards from one manifest; a corrupt file sends all of them back to the manifest before it."""
@@ -297,13 +326,21 @@ class Driver:
 
     def _cut(self, epoch: int, shard_method: str, *args: object) -> tuple[list[Any], list[WorkerCut]]:
         shards = self._fleet.shards(shard_method, *args)
-        workers = self._fleet.workers("cut", epoch, CUT_TIMEOUT_S)
         try:
+            workers = self._fleet.workers("cut", epoch, CUT_TIMEOUT_S, self._agreed_step(epoch))
             cuts = self._fleet.gather(workers, CUT_TIMEOUT_S + 5, f"positions of epoch {epoch}", self._tick)
             return self._fleet.gather(shards, WRITE_TIMEOUT_S, f"files of epoch {epoch}", self._tick), cuts
         except BaseException:
             self._fleet.shards("abort", epoch)
+            self._fleet.workers("release", epoch)
             raise
+
+    def _agreed_step(self, epoch: int) -> int:
+        """The step behind which all workers mark in Sync mode, 0 (wherever they are) in Async: see `Boundary`."""
+        if not self._job.synchronous:
+            return 0
+        holding = self._fleet.workers("hold", epoch)
+        return max(self._fleet.gather(holding, CUT_TIMEOUT_S, f"steps before epoch {epoch}", self._tick))
 
     def _next_epoch(self) -> int:
         self._epoch += 1

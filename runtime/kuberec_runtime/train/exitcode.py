@@ -14,6 +14,7 @@ from kuberec_runtime.train.fleet import LostError
 from kuberec_runtime.train.job import InvalidInputError
 from kuberec_runtime.train.ledger import CountMismatchError, DigestMismatchError
 from kuberec_runtime.train.rowstate import OptimizerMismatchError
+from kuberec_runtime.train.warmstart import WarmStartError
 
 EX_USAGE, EX_DATAERR, EX_SOFTWARE, EX_CONFIG = 64, 65, 70, 78
 RETRY = 1
@@ -38,6 +39,7 @@ _ENDINGS: tuple[tuple[type[BaseException], str, int], ...] = (
     (NetworkError, "InvalidNetwork", EX_CONFIG),
     (DigestMismatchError, "DigestMismatch", EX_CONFIG),
     (OptimizerMismatchError, "OptimizerMismatch", EX_CONFIG),
+    (WarmStartError, "WarmStartFailed", EX_CONFIG),
     (CorruptLog, "CorruptLog", EX_DATAERR),
     (NothingToRestore, "NothingToRestore", EX_DATAERR),
     (FloatingPointError, "Diverged", EX_DATAERR),

@@ -11,7 +11,7 @@ from featuregen.compiler import Plan, compile_plan
 from featuregen.schema import sample_schema
 from kuberec_api import RecModel, RecTraining
 from kuberec_api.layout import Layout, build_layout
-from kuberec_api.training import KafkaSource
+from kuberec_api.training import SynchronizationMode
 
 
 class InvalidInputError(ValueError):
@@ -69,15 +69,9 @@ class Job:
         return sample_schema(self.plan, [task.label for task in self.model.spec.tasks])
 
     @property
-    def source(self) -> KafkaSource:
-        """The Kafka source.
-
-        Raises:
-            InvalidInputError: the training has none.
-        """
-        if self.training.spec.source.kafka is None:
-            raise InvalidInputError("spec.source: set `kafka`, it is the one source that this release implements")
-        return self.training.spec.source.kafka
+    def synchronous(self) -> bool:
+        """Whether workers go step by step together."""
+        return self.training.spec.synchronization.mode is SynchronizationMode.SYNC
 
     @property
     def label_column(self) -> str:

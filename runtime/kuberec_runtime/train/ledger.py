@@ -27,6 +27,7 @@ from kuberec_runtime.checkpoint import (
     RestorePlan,
     Store,
     TableRef,
+    WarmTaken,
     WeightRef,
     data_prefix,
     extend,
@@ -93,6 +94,7 @@ class Ledger:
         self._spec_hash = hashlib.sha256(job.training.spec.model_dump_json(by_alias=True).encode()).hexdigest()
         self._resumed_samples: dict[int, int] = {}
         self._resumed_skipped: dict[int, int] = {}
+        self._warm: WarmTaken | None = None
         self.manifest: Manifest | None = None
         self.weights: WeightShapes = ()
         """Names and shapes of the dense weights, told by a worker once the network is built."""
@@ -129,7 +131,7 @@ class Ledger:
         arrays, metadata = read_dense(self.store, plan.manifest.dense)
         windows = {k.removeprefix("window."): v for k, v in arrays.items() if k.startswith("window.")}
         dense = DenseState(arrays["weights"], arrays["m"], arrays["v"], int(metadata["step"]))
-        self.manifest = plan.manifest
+        self.manifest, self._warm = plan.manifest, plan.manifest.warm_start
         self._resumed_samples = dict(plan.manifest.samples_by_partition)
         self._resumed_skipped = dict(plan.manifest.skipped_by_partition)
         return Resumed(plan.committed.manifest, plan.manifest, dense, windows)
@@ -143,9 +145,10 @@ class Ledger:
         chain = self.manifest.chain if self.manifest else ()
         return next_kind(chain, broken=self._broken_chain) is LinkKind.FULL
 
-    def begin(self, dense: DenseState, starts: Sequence[PartitionStart]) -> None:
-        """Commits epoch 0: it pins where every partition starts and ends before anything is learnt."""
+    def begin(self, dense: DenseState, starts: Sequence[PartitionStart], warm: WarmTaken | None = None) -> None:
+        """Commits epoch 0: it pins where every partition starts and ends, and what is taken of another training."""
         offsets = [self._offset(s, s.position) for s in starts]
+        self._warm = warm
         self._commit(0, (Link(epoch=0, kind=LinkKind.FULL),), dense, {}, offsets, {}, {}, {}, 0, None)
 
     def commit(
@@ -293,6 +296,7 @@ class Ledger:
             libraries=_libraries(),
             metrics=dict(metrics),
             published=published,
+            warm_start=self._warm,
             plan=self._job.plan.canonical,
         )
         self._log.commit(epoch, write_manifest(self.store, manifest))

@@ -17,6 +17,7 @@ from kuberec_api.training import RowType
 from kuberec_runtime.checkpoint import (
     FileRef,
     Store,
+    WarmTaken,
     iter_counts,
     iter_rows,
     open_store,
@@ -28,12 +29,13 @@ from kuberec_runtime.checkpoint import (
 from kuberec_runtime.crashpoints import crash_here
 from kuberec_runtime.publish.tier import Tier
 from kuberec_runtime.table.admission import Counts
-from kuberec_runtime.table.buckets import BUCKETS, bucket_of, split_key
+from kuberec_runtime.table.buckets import BUCKETS, bucket_of, shard_of, split_key
 from kuberec_runtime.table.dense import DenseState
 from kuberec_runtime.table.eviction import Sweeper
 from kuberec_runtime.table.table import Consumer, Rows
 from kuberec_runtime.train.eviction import rule_of
 from kuberec_runtime.train.job import Job
+from kuberec_runtime.train.warmstart import warm_rows
 from kuberec_runtime.wire.server import Shard
 from kuberec_runtime.wire.shardstate import Cut, ShardConfig
 
@@ -116,6 +118,22 @@ class ShardHost:
             if width in shard.state.tables:
                 shard.state.tables[width].restore_counts(Counts(buckets, added, counters))
         shard.mark_all_dirty("publication")
+        return self.rows()
+
+    def warm(self, taken: WarmTaken) -> int:
+        """Adds the rows that a warm start takes; all of them count as changed. Returns the number of rows.
+
+        Raises:
+            CorruptFile: a file of the other training's epoch is missing or broken.
+        """
+        store = open_store(taken.uri, os.environ)
+        tables = self._ready.state.tables
+        for width, rows in warm_rows(store, read_manifest(store, taken.manifest), taken):
+            own = shard_of(rows.keys, self._count) == self._index
+            tables[width].restore(rows.keys[own], rows.raw[own])
+            tables[width].remove(rows.removed[shard_of(rows.removed, self._count) == self._index], ())
+        self._ready.mark_all_dirty("checkpoint")
+        self._ready.mark_all_dirty("publication")
         return self.rows()
 
     def begin(self, dense: DenseState) -> None:

@@ -3,10 +3,15 @@
 Two threads: the prefetcher turns messages into lookups, the loop trains. The loop's position is that of the last
 batch whose push it has *sent*; prefetched batches are no part of it. A cut is answered between two steps only: the loop
 writes MARK behind everything it pushed and notes that position, so mark and position mean the same samples.
+
+In Sync mode every step is everyone's: a worker without samples takes its turn with an empty push, and says farewell
+when its partitions have ended (`wire.rounds`). Its batches are a function of positions (`stream.order`), so a step has
+the same samples and, pulled after all of the step before, the same rows, whatever the timing and however often.
 """
 
 import queue
 import threading
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -18,14 +23,19 @@ from kuberec_runtime.crashpoints import crash_here
 from kuberec_runtime.models.embed import Lookup, assemble, gradients, plan_lookup
 from kuberec_runtime.models.network import Network
 from kuberec_runtime.stream import Batch, PartitionStart, Position, Source
+from kuberec_runtime.train.boundary import Boundary
 from kuberec_runtime.train.job import Job
 from kuberec_runtime.train.reports import WorkerCut, WorkerReport
 from kuberec_runtime.wire.client import ShardPool
+from kuberec_runtime.wire.errors import WireError
+from kuberec_runtime.wire.rounds import LAST_STEP
 
 F32 = NDArray[np.float32]
 PREFETCH = 2
 POLL_S = 0.2
 IDLE_S = 0.02
+HELD_S = 0.001
+NOTHING = np.empty(0, np.float32)
 
 
 @dataclass(frozen=True)
@@ -47,20 +57,25 @@ class Worker:
         self._prepared: queue.Queue[Prepared | BaseException | None] = queue.Queue(PREFETCH)
         self._further: queue.SimpleQueue[Sequence[PartitionStart]] = queue.SimpleQueue()
         self._stopping = threading.Event()
-        self._paused = threading.Event()
+        self._pausing = threading.Event()
+        self._paused = False
+        self._finished = False
+        self._bounded = False
+        self._boundary = Boundary()
+        self._synchronous = job.synchronous
+        self._unacknowledged = 0 if job.synchronous else job.training.spec.synchronization.max_staleness - 1
         self._lock = threading.Lock()
         self._report = WorkerReport()
         self._positions: dict[int, Position] = {}
         self._samples: dict[int, int] = {}
         self._skipped: dict[int, int] = {}
         self._watermark = 0
-        self._sequence = 0
-        self._asked: int | None = None
         self._answer: queue.Queue[WorkerCut] = queue.Queue(1)
 
     def begin_at(self, starts: Sequence[PartitionStart]) -> None:
         """Takes the positions to resume from; counts start at zero, the driver adds the manifest's."""
         self._positions = {s.partition: s.position for s in starts}
+        self._bounded = all(s.end is not None for s in starts)
 
     def add(self, starts: Sequence[PartitionStart]) -> None:
         """Takes further partitions, whose starts are committed: they are read from the next poll on."""
@@ -72,25 +87,34 @@ class Worker:
         prefetcher.start()
         try:
             self._loop()
+        except WireError:
+            if not self._stopping.is_set():
+                raise
         finally:
             self._stopping.set()
             prefetcher.join(timeout=5)
             self._source.close()
             self._pool.close()
 
-    def cut(self, epoch: int, timeout_s: float) -> WorkerCut:
-        """Asks the loop to mark `epoch` at its next step boundary and returns the positions there.
+    def hold(self, epoch: int) -> int:
+        """Begins no further step until `cut` or `release`; returns the step begun last. See `Boundary`."""
+        return self._boundary.hold(epoch)
+
+    def release(self, epoch: int) -> None:
+        """Goes on: the epoch for which `hold` was called has failed."""
+        self._boundary.release(epoch)
+
+    def cut(self, epoch: int, timeout_s: float, step: int = 0) -> WorkerCut:
+        """Asks the loop to mark `epoch` behind `step`, or at its next boundary, and returns the positions there.
 
         Raises:
             TimeoutError: no step boundary came in time; the shards' time-out aborts the epoch.
         """
-        with self._lock:
-            self._asked = epoch
+        self._boundary.ask(epoch, step)
         try:
             return self._answer.get(timeout=timeout_s)
         except queue.Empty:
-            with self._lock:
-                self._asked = None
+            self._boundary.withdraw(epoch)
             raise TimeoutError(f"no step boundary within {timeout_s:.0f} s for epoch {epoch}") from None
 
     def report(self) -> WorkerReport:
@@ -102,67 +126,76 @@ class Worker:
         return report
 
     def pause(self) -> None:
-        """Takes no further step: what a last cut holds is then all that was ever trained. Marks are still answered."""
-        self._paused.set()
+        """Takes no further step: what a last cut holds is then all that was ever trained. Marks are still answered.
+
+        In Sync mode steps go on until the next mark: others may wait in a step that this worker has yet to take.
+        """
+        self._pausing.set()
 
     def stop(self) -> None:
-        """Ends `run` at the next step boundary."""
+        """Ends `run` at the next step boundary, or where it waits for others."""
         self._stopping.set()
+        if self._synchronous:
+            self._pool.close()
 
     def _loop(self) -> None:
-        finished = False
+        ready: Prepared | None = None
         while not self._stopping.is_set():
-            self._mark_if_asked()
-            if finished or self._paused.is_set():
+            self._mark_if_due()
+            self._paused |= self._pausing.is_set() and not self._synchronous
+            if self._finished or self._paused:
                 self._stopping.wait(IDLE_S)
                 continue
-            try:
-                prepared = self._prepared.get(timeout=IDLE_S)
-            except queue.Empty:
+            if ready is None:
+                ready = self._take()
+            if ready is None and (self._finished or self._bounded or not self._synchronous):
                 continue
-            if isinstance(prepared, BaseException):
-                raise prepared
-            if prepared is None:
-                self._pool.wait(0)
-                finished = True
-                with self._lock:
-                    self._report.finished = True
+            if not self._boundary.begin():
+                self._stopping.wait(HELD_S)
                 continue
-            self._train(prepared)
+            self._pool.wait(self._unacknowledged)
+            self._train(ready)
+            ready = None
 
-    def _mark_if_asked(self) -> None:
-        with self._lock:
-            epoch, self._asked = self._asked, None
-        if epoch is None:
+    def _take(self) -> Prepared | None:
+        """The next batch, None if there is none yet or (then `_finished`) none will come."""
+        try:
+            prepared = self._prepared.get(timeout=IDLE_S)
+        except queue.Empty:
+            return None
+        if isinstance(prepared, BaseException):
+            raise prepared
+        if prepared is None:
+            self._pool.wait(0)
+            if self._synchronous:
+                self._pool.push(LAST_STEP, {}, {}, NOTHING, {})
+            self._boundary.leave()
+            self._finished = True
+            with self._lock:
+                self._report.finished = True
+        return prepared
+
+    def _mark_if_due(self) -> None:
+        if (epoch := self._boundary.due()) is None:
             return
         crash_here("worker.before-mark")
         self._pool.mark(epoch)
         crash_here("worker.mark-sent")
+        self._paused |= self._pausing.is_set()
         cut = WorkerCut(dict(self._positions), dict(self._samples), dict(self._skipped), self._watermark)
         while not self._answer.empty():
             self._answer.get_nowait()
         self._answer.put(cut)
 
-    def _train(self, prepared: Prepared) -> None:
-        batch, lookup = prepared.batch, prepared.lookup
-        if lookup is not None and prepared.features is not None:
-            self._pool.wait(self._job.training.spec.synchronization.max_staleness - 1)
-            crash_here("worker.before-pull")
-            pulled = self._pool.pull(lookup.keys)
-            self._network.set_dense(pulled.dense)
-            x = assemble(self._job.layout, prepared.features, lookup, pulled.rows)
-            step = self._network.step(x, prepared.labels)
-            if not np.isfinite(step.loss):
-                raise FloatingPointError(
-                    f"the loss is {step.loss} after {self._sequence} steps; lower embeddings.defaults.optimizer."
-                    "learningRate or spec.optimizer.learningRate, and look for extreme raw values without a normalizer"
-                )
-            self._sequence += 1
-            crash_here("worker.before-push")
-            grads = gradients(lookup, step.dx)
-            self._pool.push(self._sequence, lookup.keys, grads, step.dense_gradient, batch.samples, batch.watermark_ms)
-            crash_here("worker.push-sent")
-            self._count(prepared, step.loss, step.predictions)
+    def _train(self, prepared: Prepared | None) -> None:
+        number = self._boundary.begun
+        if prepared is not None and prepared.lookup is not None and prepared.features is not None:
+            self._step(number, prepared, prepared.features, prepared.lookup)
+        elif self._synchronous:
+            self._pool.push(number, {}, {}, NOTHING, {})
+        if prepared is None:
+            return
+        batch = prepared.batch
         self._positions.update(batch.positions)
         for partition, n in batch.samples.items():
             self._samples[partition] = self._samples.get(partition, 0) + n
@@ -170,6 +203,27 @@ class Worker:
             for partition, n in batch.skipped.items():
                 self._skipped[partition] = self._skipped.get(partition, 0) + n
         self._watermark = max(self._watermark, batch.watermark_ms)
+
+    def _step(self, number: int, prepared: Prepared, features: Features, lookup: Lookup) -> None:
+        batch = prepared.batch
+        crash_here("worker.before-pull")
+        pulled = self._pool.pull(lookup.keys)
+        crash_here("worker.pulled")
+        self._network.set_dense(pulled.dense)
+        if self._synchronous:
+            self._network.draw_from(zlib.crc32(repr(sorted(batch.positions.items())).encode()))
+        x = assemble(self._job.layout, features, lookup, pulled.rows)
+        step = self._network.step(x, prepared.labels)
+        if not np.isfinite(step.loss):
+            raise FloatingPointError(
+                f"the loss is {step.loss} after {number} steps; lower embeddings.defaults.optimizer."
+                "learningRate or spec.optimizer.learningRate, and look for extreme raw values without a normalizer"
+            )
+        crash_here("worker.before-push")
+        grads = gradients(lookup, step.dx)
+        self._pool.push(number, lookup.keys, grads, step.dense_gradient, batch.samples, batch.watermark_ms)
+        crash_here("worker.push-sent")
+        self._count(prepared, step.loss, step.predictions)
 
     def _count(self, prepared: Prepared, loss: float, predictions: F32) -> None:
         with self._lock:
@@ -184,6 +238,7 @@ class Worker:
             while not self._stopping.is_set() and not self._source.finished:
                 while not self._further.empty():
                     self._source.add(self._further.get())
+                crash_here("worker.before-poll")
                 batch = self._source.poll(POLL_S)
                 lag = self._source.lag()
                 with self._lock:
@@ -197,7 +252,7 @@ class Worker:
 
     def _prepare(self, batch: Batch) -> Prepared:
         if batch.table.num_rows == 0:
-            return Prepared(batch, None, None, np.empty(0, np.float32))
+            return Prepared(batch, None, None, NOTHING)
         features = self._engine.batch(batch.table)
         labels = batch.table.column(self._job.label_column).to_numpy().astype(np.float32)
         return Prepared(batch, features, plan_lookup(self._job.layout, features), labels)
