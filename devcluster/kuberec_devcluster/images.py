@@ -41,9 +41,7 @@ _PIP_FOLDER = "/etc/xdg/pip"  # where pip, in the image that is being built, loo
 OPERATOR = Image(
     "localhost/kuberec/operator:dev", "operator/Dockerfile", "about 1 minute the first time, then 10 seconds"
 )
-RUNTIME = Image(
-    "localhost/kuberec/runtime:dev", "runtime/Dockerfile", "about 5 minutes the first time, then one"
-)
+RUNTIME = Image("localhost/kuberec/runtime:dev", "runtime/Dockerfile", "about 5 minutes the first time, then one")
 
 
 class ImageError(RuntimeError):
