@@ -19,7 +19,7 @@ import numpy as np
 from featuregen.files import read_files
 from featuregen.spec import duration_ms
 from kuberec_api.training import StopAt
-from kuberec_runtime.checkpoint import CorruptFile, Fenced, ObjectMissing, StoreError, WarmTaken, open_store
+from kuberec_runtime.checkpoint import CorruptFile, Fenced, StoreError, WarmTaken, open_store
 from kuberec_runtime.crashpoints import crash_here
 from kuberec_runtime.models.flat import WeightShapes
 from kuberec_runtime.publish.errors import StalePublication, TierCorrupt, TierError
@@ -34,7 +34,7 @@ from kuberec_runtime.train.publisher import Publisher
 from kuberec_runtime.train.reports import WorkerCut, WorkerReport
 from kuberec_runtime.train.scoreboard import DEGRADED, PUBLISHING_PAUSED, Scoreboard
 from kuberec_runtime.train.status import StatusSink
-from kuberec_runtime.train.warmstart import WarmStartError, summary, take
+from kuberec_runtime.train.warmstart import readable, summary, take
 from kuberec_runtime.wire.errors import CutTimeout
 
 T = TypeVar("T")
@@ -161,16 +161,11 @@ class Driver:
 
     def _warm(self, taken: WarmTaken | None) -> None:
         """Loads another training's rows: until an epoch has them, each attempt does."""
-        if taken is None:
-            return
-        try:
-            rows = self._gather(self._fleet.shards("warm", taken), WRITE_TIMEOUT_S, "loading rows of a warm start")
-        except (CorruptFile, ObjectMissing) as error:
-            raise WarmStartError(
-                f"epoch {taken.epoch} of {taken.uri}, which this training begins with, cannot be read: {error}\n"
-                "  bring its files back, or start anew under another checkpoint.uri"
-            ) from error
-        logger.info("%d rows taken", sum(rows))
+        if taken is not None:
+            with readable(taken):
+                loading = self._fleet.shards("warm", taken)
+                rows = self._gather(loading, WRITE_TIMEOUT_S, "loading rows of a warm start")
+            logger.info("%d rows taken", sum(rows))
 
     def _restore(self, ledger: Ledger, resumed: Resumed) -> Resumed:
         """Restores all shards from one manifest; a corrupt file sends all of them back to the manifest before it."""

@@ -10,6 +10,7 @@ that takes: which epoch it was, table by table and weight by weight. Offsets are
 import json
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +19,9 @@ from kuberec_api.layout import Table
 from kuberec_api.training import WarmStart
 from kuberec_runtime.checkpoint import (
     CheckpointError,
+    CorruptFile,
     Manifest,
+    ObjectMissing,
     Store,
     StoreError,
     WarmTable,
@@ -164,6 +167,22 @@ def warm_rows(store: Store, source: Manifest, ref: WarmTaken) -> Iterator[tuple[
             yield file.width, Rows(np.zeros(0, np.int64), np.zeros((0, 0), np.float32), renamed)
         else:
             yield file.width, Rows(renamed, np.ascontiguousarray(raw[kept]))
+
+
+@contextmanager
+def readable(taken: WarmTaken) -> Iterator[None]:
+    """Says of a file that is gone or broken whose it is.
+
+    Raises:
+        WarmStartError: in place of `CorruptFile` and `ObjectMissing`.
+    """
+    try:
+        yield
+    except (CorruptFile, ObjectMissing) as error:
+        raise WarmStartError(
+            f"epoch {taken.epoch} of {taken.uri}, which this training begins with, cannot be read: {error}\n"
+            "  bring its files back, or start anew under another checkpoint.uri"
+        ) from error
 
 
 def summary(ref: WarmTaken) -> str:

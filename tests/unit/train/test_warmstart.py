@@ -28,7 +28,7 @@ from kuberec_runtime.table.dense import DenseState
 from kuberec_runtime.train.exitcode import classify
 from kuberec_runtime.train.job import Job
 from kuberec_runtime.train.rowstate import OptimizerMismatchError, reference
-from kuberec_runtime.train.warmstart import WarmStartError, choose, summary, take_dense, warm_rows
+from kuberec_runtime.train.warmstart import WarmStartError, choose, readable, summary, take_dense, warm_rows
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "feed.yaml"
 SHAPES = (("a", (2, 2)), ("b", (3,)))
@@ -144,6 +144,17 @@ def test_dense_weights_are_taken_by_name_with_their_moments(source: tuple[Store,
 def test_rows_of_another_optimizer_are_refused(source: tuple[Store, Job]) -> None:
     with pytest.raises(OptimizerMismatchError, match="trained with RowwiseAdagrad"):
         chosen(source, job(embeddings={"defaults": {"dim": 8, "optimizer": {"kind": "Adam", "learningRate": 0.001}}}))
+
+
+def test_an_epoch_that_is_gone_is_named_with_its_owner(source: tuple[Store, Job]) -> None:
+    taken, manifest = chosen(source, job())
+    source[0].delete([manifest.chain[0].files[0].key])
+    with (
+        pytest.raises(WarmStartError, match="epoch 2 of file://.*which this training begins with") as error,
+        readable(taken),
+    ):
+        list(warm_rows(source[0], manifest, taken))
+    assert classify(error.value).permanent
 
 
 def test_a_place_without_a_commit_is_an_error_that_no_retry_mends(tmp_path: Path) -> None:
