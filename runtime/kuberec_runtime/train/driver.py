@@ -90,6 +90,7 @@ class Driver:
         Raises:
             Exception: whatever ends the attempt badly; `exitcode.classify` knows what it means.
         """
+        self._job.check()
         logger.info("plan %s, %d columns", self._job.plan.digest[:8], self._job.layout.dimension)
         read_files(self._job.plan)  # a wrong file ends the attempt here and for good, not in a worker
         store = self._patiently("StoreUnavailable", (StoreError,), lambda: open_store(self._spec.checkpoint.uri))
@@ -220,9 +221,9 @@ class Driver:
             self._stop_asked.wait(0.1)
 
     def _watch_partitions(self) -> PartitionWatch | None:
-        """A topic that ends gets no further partitions: its ends were fixed at the first start."""
+        """A topic that ends gets no further ones; in Sync the next attempt takes them: who had none has said farewell."""
         kafka = self._spec.source.kafka
-        if kafka is None or kafka.stop_at is StopAt.END:
+        if kafka is None or kafka.stop_at is StopAt.END or self._job.synchronous:
             return None
         every = float(os.environ.get("KUBEREC_PARTITIONS_EVERY_S") or EVERY_S)
         return PartitionWatch(kafka, [s.partition for s in self._starts], every)

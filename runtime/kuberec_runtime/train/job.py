@@ -53,6 +53,18 @@ class Job:
         """Builds the job of an input."""
         return cls(given.model, given.training, given.attempt)
 
+    def check(self) -> None:
+        """Looks at what neither resource alone can say.
+
+        Raises:
+            InvalidInputError: model and training do not go together.
+        """
+        if self.synchronous and self.model.spec.embeddings.defaults.eviction is not None:
+            raise InvalidInputError(
+                "synchronization.mode Sync and embeddings.defaults.eviction do not go together: when a sweep removes a "
+                "row depends on time, and Sync promises the same bits\n  remove eviction, or set mode: Async"
+            )
+
     @cached_property
     def plan(self) -> Plan:
         """The compiled feature plan."""
