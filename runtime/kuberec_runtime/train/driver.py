@@ -221,7 +221,7 @@ class Driver:
             self._stop_asked.wait(0.1)
 
     def _watch_partitions(self) -> PartitionWatch | None:
-        """A topic that ends gets no further ones; in Sync the next attempt takes them: who had none has said farewell."""
+        """Not of a topic that ends; in Sync the next attempt takes new ones: who had none has said farewell."""
         kafka = self._spec.source.kafka
         if kafka is None or kafka.stop_at is StopAt.END or self._job.synchronous:
             return None
@@ -282,7 +282,9 @@ class Driver:
         try:
             with self._settled("publication", epoch):
                 shards, workers = self._cut(epoch, "publish", epoch, CUT_TIMEOUT_S)
-                watermark = max([ledger.manifest.watermark_ms if ledger.manifest else 0, *_watermarks(workers)])
+                watermark = max(
+                    [ledger.manifest.watermark_ms if ledger.manifest else 0, *(w.watermark_ms for w in workers)]
+                )
                 self._publisher.commit(epoch, shards, ledger, watermark)
         except StalePublication:
             raise
@@ -399,7 +401,3 @@ class Driver:
     @property
     def _workers(self) -> int:
         return self._spec.workers.replicas
-
-
-def _watermarks(cuts: Sequence[WorkerCut]) -> list[int]:
-    return [c.watermark_ms for c in cuts]
