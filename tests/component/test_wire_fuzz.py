@@ -34,7 +34,7 @@ def example(rng: np.random.Generator, sequence: int) -> tuple[Kind, np.ndarray]:
     which = int(rng.integers(3))
     if which == 0:
         body = np.empty(messages.pull_size(counts), np.uint8)
-        messages.write_pull(body, sequence, keys, int(rng.integers(0, 2**20)), int(rng.integers(0, 2**16)))
+        messages.write_pull(body, sequence, keys, int(rng.integers(0, 2**13)), int(rng.integers(0, 2**12)))
         return Kind.PULL, body
     if which == 1:
         body = np.empty(messages.push_size(counts, 2, 4, FULL), np.uint8)

@@ -290,7 +290,11 @@ class Link:
                 self._breaks, self._trouble = 0, now
             deadline = self._trouble + self._patience.reconnect
             if self._breaks:
-                time.sleep(self._pause(self._breaks))
+                pause = self._pause(self._breaks)
+                if now + pause > deadline:
+                    reason = f"{self._breaks} connections in a row broke before an answer came: {cause}"
+                    raise self._fail(ShardLost(self.shard, self.address, reason)) from cause
+                time.sleep(pause)
             self._breaks += 1
             while generation == self._generation:
                 try:
