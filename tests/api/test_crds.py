@@ -43,7 +43,7 @@ def _with(kind: str, path: str, value: Any) -> dict[str, Any]:
 
 
 BAD = [
-    ("RecTraining", "spec/source", {}, "exactly one source"),
+    ("RecTraining", "spec/source", {}, "exactly one of kafka, files"),
     ("RecTraining", "spec/checkpoint/uri", "/tmp/x", "checkpoint.uri"),
     ("RecTraining", "spec/checkpoint/interval", "0s", "longer than 0s"),
     ("RecTraining", "spec/checkpoint/interval", "soon", "spec.checkpoint.interval"),
