@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -82,7 +83,8 @@ def test_rows_that_do_not_fit_are_named_or_passed_over_and_counted(training: Tra
     at = table.schema.get_field_index("label.click")
     labels = table.column(at).to_pylist()
     labels[5] = labels[450] = None
-    pq.write_table(table.set_column(at, table.schema.field(at), [labels]), path, row_group_size=200)
+    nullable = table.schema.field(at).with_nullable(True)
+    pq.write_table(table.set_column(at, nullable, pa.array(labels, nullable.type)), path, row_group_size=200)
     training.start()
     assert training.wait() == 65, training.log()[-3000:]
     outcome = training.status().outcome
