@@ -70,12 +70,13 @@ def _free(table: Any, p: np.int64) -> int:
 
 
 @nb.njit(inline="always")
-def _search(table: Any, numbers: Any, base: np.int64, n: np.int64, h: np.uint64, key: np.int64) -> np.int64:
+def _locate(table: Any, base: np.int64, n: np.int64, h: np.uint64, key: np.int64) -> np.int64:
+    """Word of the slot that holds `key`, or -1."""
     stored = ~key
     p = (base + _first(h, n)) * 8
     j = _slot(table, p, stored)
     if j >= 0:
-        return np.int64(numbers[p * 2 + 10 + j])
+        return np.int64(p + j)
     if table[p + 4] == 0:
         return np.int64(-1)
     b = _second(h, n)
@@ -83,10 +84,22 @@ def _search(table: Any, numbers: Any, base: np.int64, n: np.int64, h: np.uint64,
         p = (base + b) * 8
         j = _slot(table, p, stored)
         if j >= 0:
-            return np.int64(numbers[p * 2 + 10 + j])
+            return np.int64(p + j)
         if table[p + 4] == 0:
             return np.int64(-1)
         b = b + 1 if b + 1 < n else 0
+
+
+@nb.njit(inline="always")
+def _number(numbers: Any, at: np.int64) -> np.int64:
+    """Row number of the slot at word `at`."""
+    return np.int64(numbers[(at & ~np.int64(7)) * 2 + 10 + (at & 7)])
+
+
+@nb.njit(inline="always")
+def _search(table: Any, numbers: Any, base: np.int64, n: np.int64, h: np.uint64, key: np.int64) -> np.int64:
+    at = _locate(table, base, n, h, key)
+    return _number(numbers, at) if at >= 0 else np.int64(-1)
 
 
 @nb.njit(inline="always")
@@ -109,24 +122,11 @@ def _place(table: Any, numbers: Any, base: np.int64, n: np.int64, h: np.uint64, 
 
 
 @nb.njit(inline="always")
-def _locate(table: Any, base: np.int64, n: np.int64, h: np.uint64, key: np.int64) -> np.int64:
-    """Word of the slot that holds `key`, or -1."""
-    stored = ~key
-    p = (base + _first(h, n)) * 8
-    j = _slot(table, p, stored)
-    if j >= 0:
-        return np.int64(p + j)
-    if table[p + 4] == 0:
-        return np.int64(-1)
-    b = _second(h, n)
-    while True:
-        p = (base + b) * 8
-        j = _slot(table, p, stored)
-        if j >= 0:
-            return np.int64(p + j)
-        if table[p + 4] == 0:
-            return np.int64(-1)
-        b = b + 1 if b + 1 < n else 0
+def _fetch(table: Any, base: I64, size: I64, key: np.int64) -> None:
+    """Prefetches the first bucket of a key."""
+    h = mix64(np.uint64(key))
+    part = _partition(h)
+    prefetch(table, (base[part] + _first(h, size[part])) * 8)
 
 
 @kernel
@@ -143,15 +143,11 @@ def find_rows(table: Any, numbers: Any, base: I64, size: I64, keys: I64, out: I6
     """
     n = keys.size
     for i in range(min(AHEAD, n)):
-        h = mix64(np.uint64(keys[i]))
-        part = _partition(h)
-        prefetch(table, (base[part] + _first(h, size[part])) * 8)
+        _fetch(table, base, size, keys[i])
     absent = 0
     for i in range(n):
         if i + AHEAD < n:
-            h = mix64(np.uint64(keys[i + AHEAD]))
-            part = _partition(h)
-            prefetch(table, (base[part] + _first(h, size[part])) * 8)
+            _fetch(table, base, size, keys[i + AHEAD])
         key = keys[i]
         if key < 0:
             return -1 - i
@@ -229,23 +225,18 @@ def erase_rows(
     n = keys.size
     gone = 0
     for i in range(min(AHEAD, n)):
-        h = mix64(np.uint64(keys[i]))
-        part = _partition(h)
-        prefetch(table, (base[part] + _first(h, size[part])) * 8)
+        _fetch(table, base, size, keys[i])
     for i in range(n):
         if i + AHEAD < n:
-            h = mix64(np.uint64(keys[i + AHEAD]))
-            part = _partition(h)
-            prefetch(table, (base[part] + _first(h, size[part])) * 8)
+            _fetch(table, base, size, keys[i + AHEAD])
         key = keys[i]
         h = mix64(np.uint64(key))
         part = _partition(h)
         at = _locate(table, base[part], size[part], h, key)
         if at < 0:
             continue
-        p = at & ~np.int64(7)
-        row = np.int64(numbers[p * 2 + 10 + (at & 7)])
-        held = np.int64(table[p + 4] != 0)
+        row = _number(numbers, at)
+        held = np.int64(table[(at & ~np.int64(7)) + 4] != 0)
         table[at] = held * ERASED
         erased[part] += held
         count[part] -= 1
