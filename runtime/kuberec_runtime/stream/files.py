@@ -77,6 +77,11 @@ class FileSource:
         return batch
 
     @property
+    def bounded(self) -> bool:
+        """See `Source.bounded`."""
+        return True
+
+    @property
     def finished(self) -> bool:
         """See `Source.finished`."""
         return self._ended and self._buffer.empty

@@ -224,6 +224,11 @@ class KafkaSource:
         return _join(pieces) if pieces else None
 
     @property
+    def bounded(self) -> bool:
+        """See `Source.bounded`."""
+        return self._bounded
+
+    @property
     def finished(self) -> bool:
         """See `Source.finished`."""
         return self._bounded and not self._open and not self._chunks

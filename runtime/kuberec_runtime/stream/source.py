@@ -94,6 +94,10 @@ class Source(Protocol):
         """Returns the next batch, or None if nothing came in time. A short batch is returned rather than held back."""
 
     @property
+    def bounded(self) -> bool:
+        """True if it will be finished one day: a batch that is not there yet is worth waiting for."""
+
+    @property
     def finished(self) -> bool:
         """True when every bounded partition has been read to its end."""
 

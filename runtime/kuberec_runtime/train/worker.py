@@ -60,7 +60,6 @@ class Worker:
         self._pausing = threading.Event()
         self._paused = False
         self._finished = False
-        self._bounded = False
         self._boundary = Boundary()
         self._synchronous = job.synchronous
         self._unacknowledged = 0 if job.synchronous else job.training.spec.synchronization.max_staleness - 1
@@ -75,7 +74,6 @@ class Worker:
     def begin_at(self, starts: Sequence[PartitionStart]) -> None:
         """Takes the positions to resume from; counts start at zero, the driver adds the manifest's."""
         self._positions = {s.partition: s.position for s in starts}
-        self._bounded = all(s.end is not None for s in starts)
 
     def add(self, starts: Sequence[PartitionStart]) -> None:
         """Takes further partitions, whose starts are committed: they are read from the next poll on."""
@@ -148,7 +146,7 @@ class Worker:
                 continue
             if ready is None:
                 ready = self._take()
-            if ready is None and (self._finished or self._bounded or not self._synchronous):
+            if ready is None and (self._finished or self._source.bounded or not self._synchronous):
                 continue
             if not self._boundary.begin():
                 self._stopping.wait(HELD_S)
