@@ -57,6 +57,12 @@ class SecretKeyRef(SecretRef):
     key: Annotated[str, Field(min_length=1, max_length=253)]
 
 
+class Credentials(SpecModel):
+    """Object-store credentials: a Secret with AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and optionally AWS_ENDPOINT."""
+
+    secret_ref: SecretRef
+
+
 class KafkaTopic(SpecModel):
     """A topic and the brokers (`host:port,...`) that know it."""
 

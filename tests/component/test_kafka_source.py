@@ -10,7 +10,7 @@ import pytest
 from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewPartitions
 
-from kuberec_api.training import KafkaSource as KafkaSpec
+from kuberec_api.source import KafkaSource as KafkaSpec
 from kuberec_devcluster.processes import listening
 from kuberec_devcluster.services import Kafka
 from kuberec_runtime.stream import security

@@ -6,7 +6,7 @@ The names are the runtime's (`stream/security.py`, `stream/samplefiles.py`). Sha
 from dataclasses import dataclass, field
 from typing import Any
 
-from kuberec_api.training import Source
+from kuberec_api.source import Source
 from kuberec_operator.render.pod import Volumes
 
 FILES_PREFIX = "KUBEREC_SOURCE_"

@@ -9,7 +9,7 @@ import yaml
 from pydantic import ValidationError
 
 from kuberec_api import RecModel, RecServing, RecTraining
-from kuberec_api.training import StopAt
+from kuberec_api.source import StopAt
 from kuberec_api.validation import ServingError, check_serving
 
 

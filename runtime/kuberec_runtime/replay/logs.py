@@ -20,7 +20,7 @@ from pyarrow import fs
 
 from featuregen.replay.files import SnapshotFiles, open_file, read_batches
 from featuregen.replay.snapshot import SnapshotError, read_message
-from kuberec_api.training import KafkaSource
+from kuberec_api.source import KafkaSource
 from kuberec_runtime.checkpoint.store import open_store
 from kuberec_runtime.stream.ends import read_ends
 from kuberec_runtime.stream.kafka import configuration

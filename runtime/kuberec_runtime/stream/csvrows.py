@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pcsv
 
-from kuberec_api.training import Csv
+from kuberec_api.source import Csv
 from kuberec_runtime.stream.tabular import ColumnError, DecodeError, conform
 
 

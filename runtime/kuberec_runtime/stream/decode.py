@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import pyarrow as pa
 
-from kuberec_api.training import Csv, KafkaFormat
+from kuberec_api.source import Csv, KafkaFormat
 from kuberec_runtime.stream.csvrows import CsvDecoder
 from kuberec_runtime.stream.tabular import REQUIRED_PREFIXES, DecodeError, checked, conform
 

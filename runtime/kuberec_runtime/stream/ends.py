@@ -7,7 +7,7 @@ from typing import NamedTuple
 from confluent_kafka import Consumer
 from pydantic import ValidationError
 
-from kuberec_api.training import KafkaSource as KafkaSpec
+from kuberec_api.source import KafkaSource as KafkaSpec
 from kuberec_runtime.stream.kafka import configuration, offsets_by_time, partitions, watermarks
 from kuberec_runtime.stream.source import SourceUnavailableError
 

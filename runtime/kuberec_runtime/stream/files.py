@@ -12,8 +12,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pyarrow as pa
 
-from kuberec_api.training import Csv, FilesFormat, OnBadRecord
-from kuberec_api.training import FilesSource as FilesSpec
+from kuberec_api.source import Csv, FilesFormat, OnBadRecord
+from kuberec_api.source import FilesSource as FilesSpec
 from kuberec_runtime.stream.csvrows import CsvDecoder
 from kuberec_runtime.stream.pieces import Piece, PieceBuffer
 from kuberec_runtime.stream.samplefiles import open_unit

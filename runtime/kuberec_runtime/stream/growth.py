@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from confluent_kafka import Consumer
 
-from kuberec_api.training import KafkaSource as KafkaSpec
+from kuberec_api.source import KafkaSource as KafkaSpec
 from kuberec_runtime.stream.kafka import configuration, partitions, watermarks
 from kuberec_runtime.stream.source import PartitionStart, Position, SourceError
 

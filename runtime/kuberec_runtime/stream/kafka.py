@@ -15,8 +15,8 @@ import pyarrow.compute as pc
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 from numpy.typing import NDArray
 
-from kuberec_api.training import KafkaSource as KafkaSpec
-from kuberec_api.training import OnBadRecord, OnOffsetOutOfRange, StartFrom, StopAt
+from kuberec_api.source import KafkaSource as KafkaSpec
+from kuberec_api.source import OnBadRecord, OnOffsetOutOfRange, StartFrom, StopAt
 from kuberec_runtime.stream.chunk import Chunk, Taken
 from kuberec_runtime.stream.decode import Decoder
 from kuberec_runtime.stream.order import ByWhatIsLeft

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
-from kuberec_api.training import Source as SourceSpec
+from kuberec_api.source import Source as SourceSpec
 from kuberec_runtime.stream.files import FileSource
 from kuberec_runtime.stream.kafka import KafkaSource
 from kuberec_runtime.stream.source import PartitionStart, SchemaError, Source

@@ -6,7 +6,7 @@ The operator maps the Secrets that `spec.source.kafka.security` names to these n
 from collections.abc import Mapping
 from pathlib import Path
 
-from kuberec_api.training import KafkaSecurity, SaslMechanism, SecurityProtocol
+from kuberec_api.source import KafkaSecurity, SaslMechanism, SecurityProtocol
 from kuberec_runtime.stream.source import SourceError
 
 USERNAME, PASSWORD, TLS = "KUBEREC_KAFKA_USERNAME", "KUBEREC_KAFKA_PASSWORD", "KUBEREC_KAFKA_TLS"

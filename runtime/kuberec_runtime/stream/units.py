@@ -7,8 +7,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from kuberec_api.training import Csv, FilesFormat
-from kuberec_api.training import FilesSource as FilesSpec
+from kuberec_api.source import Csv, FilesFormat
+from kuberec_api.source import FilesSource as FilesSpec
 from kuberec_runtime.stream import csvrows
 from kuberec_runtime.stream.listing import Found, Listing, blocks, bundles, matching, split_uri
 from kuberec_runtime.stream.samplefiles import list_files, open_file

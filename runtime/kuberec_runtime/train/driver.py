@@ -18,7 +18,7 @@ import numpy as np
 
 from featuregen.files import read_files
 from featuregen.spec import duration_ms
-from kuberec_api.training import StopAt
+from kuberec_api.source import StopAt
 from kuberec_runtime.checkpoint import CorruptFile, Fenced, StoreError, WarmTaken, open_store
 from kuberec_runtime.crashpoints import crash_here
 from kuberec_runtime.models.flat import WeightShapes

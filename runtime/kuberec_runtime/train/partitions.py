@@ -6,8 +6,8 @@ create-only put, so that all attempts count alike, whatever appears in the folde
 
 from collections.abc import Sequence
 
-from kuberec_api.training import FilesSource
-from kuberec_api.training import Source as SourceSpec
+from kuberec_api.source import FilesSource
+from kuberec_api.source import Source as SourceSpec
 from kuberec_runtime.checkpoint import ObjectExists, ObjectMissing, Store
 from kuberec_runtime.crashpoints import crash_here
 from kuberec_runtime.stream import PartitionStart

@@ -5,8 +5,8 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from kuberec_api.training import Csv, KafkaFormat, OnBadRecord
-from kuberec_api.training import FilesSource as FilesSpec
+from kuberec_api.source import Csv, KafkaFormat, OnBadRecord
+from kuberec_api.source import FilesSource as FilesSpec
 from kuberec_runtime.stream.decode import Decoder
 from kuberec_runtime.stream.files import FileSource
 from kuberec_runtime.stream.listing import starts_of

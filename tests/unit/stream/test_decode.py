@@ -10,7 +10,7 @@ import pytest
 from featuregen.plan import Input
 from featuregen.schema import arrow_type
 from featuregen.sources import FieldType
-from kuberec_api.training import KafkaFormat
+from kuberec_api.source import KafkaFormat
 from kuberec_runtime.stream.decode import DecodeError, Decoder
 
 SCHEMA = pa.schema(

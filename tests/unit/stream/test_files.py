@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kuberec_api.training import FilesSource as FilesSpec
+from kuberec_api.source import FilesSource as FilesSpec
 from kuberec_runtime.stream import units
 from kuberec_runtime.stream.files import FileSource
 from kuberec_runtime.stream.listing import Found, Listing, blocks, bundles, matching, starts_of
