@@ -1,5 +1,6 @@
 """What all three kinds share: group, metadata, conditions, references. Times are RFC 3339 strings in UTC."""
 
+import re
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Literal
@@ -15,6 +16,18 @@ API_VERSION: Literal["kuberec.dev/v1alpha1"] = "kuberec.dev/v1alpha1"
 
 ResourceName = Annotated[str, Field(min_length=1, max_length=40, pattern=r"^[a-z]([-a-z0-9]*[a-z0-9])?$")]
 Quantity = Annotated[str, Field(max_length=32, pattern=r"^[0-9]+(\.[0-9]+)?(m|Ki|Mi|Gi|Ti|k|M|G|T)?$")]
+
+_SUFFIX = re.compile(r"[a-zA-Z]*$")
+_FACTOR = {
+    "": 1.0, "m": 1e-3, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12,
+    "Ki": 2.0**10, "Mi": 2.0**20, "Gi": 2.0**30, "Ti": 2.0**40,
+}  # fmt: skip
+
+
+def bytes_of(quantity: str) -> int:
+    """Returns a quantity as a whole number: `64Gi` is 68719476736."""
+    suffix = quantity[_SUFFIX.search(quantity).start() :]  # type: ignore[union-attr]
+    return int(float(quantity.removesuffix(suffix)) * _FACTOR[suffix])
 
 
 class StatusModel(BaseModel):

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import ConfigDict, Field, model_validator
 
 from featuregen.spec import Duration, FeatureSpec, Name, SpecModel
-from kuberec_api.meta import API_VERSION, Condition, ObjectMeta, Quantity, StatusModel
+from kuberec_api.meta import API_VERSION, Condition, ObjectMeta, Quantity, StatusModel, bytes_of
 
 OptimizerFloat = Annotated[float, Field(gt=0)]
 
@@ -87,6 +87,10 @@ class Initializer(SpecModel):
     stddev: Annotated[float, Field(ge=0)] = 0.01
 
 
+LEAST_BYTES = "1Mi"
+"""The smallest `maxBytes`: below it a shard's index alone would be over its share."""
+
+
 class Eviction(SpecModel):
     """Which rows are given up. Time is event time, as learnt; docs/training.md says more."""
 
@@ -97,7 +101,7 @@ class Eviction(SpecModel):
     max_rows: Annotated[int, Field(ge=1000)] | None = None
     """Rows that all parameter servers may hold together; those that are worth least go."""
     max_bytes: Quantity | None = None
-    """Bytes of rows, keys and index that all parameter servers may hold together, such as 64Gi."""
+    """Bytes of rows, keys and index that all parameter servers may hold together, such as 64Gi; at least 1Mi."""
     half_life: Duration = "24h"
     """A row is worth the number of its pushes, halved for each such time since the last one."""
 
@@ -106,6 +110,13 @@ class Eviction(SpecModel):
         """Refuses an eviction that evicts nothing."""
         if self.idle is None and self.max_rows is None and self.max_bytes is None:
             raise ValueError("eviction needs idle, maxRows or maxBytes")
+        return self
+
+    @model_validator(mode="after")
+    def _leaves_room(self) -> Self:
+        """Refuses a budget of bytes, such as 0, in which no row could stay."""
+        if self.max_bytes is not None and bytes_of(self.max_bytes) < bytes_of(LEAST_BYTES):
+            raise ValueError(f"maxBytes {self.max_bytes}: give at least {LEAST_BYTES}, or leave it away for no limit")
         return self
 
 

@@ -6,6 +6,8 @@ one at once. Rules stay cheap (no loops over lists of lists), for the API server
 
 from dataclasses import dataclass
 
+from kuberec_api.model import LEAST_BYTES
+
 
 @dataclass(frozen=True)
 class Rule:
@@ -56,6 +58,10 @@ RULES: dict[str, tuple[Rule, ...]] = {
     "Eviction": (
         Rule("has(self.idle) || has(self.maxRows) || has(self.maxBytes)", "eviction: set idle, maxRows or maxBytes"),
         Rule("!has(self.idle) || " + _POSITIVE.format("idle"), "eviction.idle: must be longer than 0s"),
+        Rule(
+            f"!has(self.maxBytes) || quantity(self.maxBytes).compareTo(quantity('{LEAST_BYTES}')) >= 0",
+            f"eviction.maxBytes: give at least {LEAST_BYTES}, or leave it away for no limit",
+        ),
     ),
     "Source": (Rule(_exactly_one("kafka", "files"), "source: set exactly one of kafka, files"),),
     "KafkaSource": (

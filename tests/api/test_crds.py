@@ -68,6 +68,8 @@ BAD = [
     ("RecModel", "spec/tasks", [], "spec.tasks"),
     ("RecModel", "spec/embeddings/defaults/optimizer", {"beta1": 0.5}, "only Adam has beta1, beta2"),
     ("RecModel", "spec/embeddings/defaults/optimizer", {"kind": "Adam", "l1": 0.1}, "only FTRL has l1, l2"),
+    ("RecModel", "spec/embeddings/defaults/eviction", {"maxBytes": "0"}, "maxBytes: give at least 1Mi"),
+    ("RecModel", "spec/embeddings/defaults/eviction", {"maxBytes": "900Ki"}, "maxBytes: give at least 1Mi"),
     ("RecModel", "spec/embeddings/defaults/optimizer", {"kind": "Adam", "beta2": 1}, "should be less than 1"),
 ]
 

@@ -3,11 +3,11 @@
 import pyarrow as pa
 
 
-def address_of(buffer: pa.Buffer | None) -> int:
+def buffer_address(buffer: pa.Buffer | None) -> int:
     """Returns where a buffer lies, 0 if there is none or nothing in it."""
     return 0 if buffer is None or buffer.size == 0 else int(buffer.address)
 
 
 def validity_of(array: pa.Array, buffer: pa.Buffer | None) -> tuple[int, int]:
     """Returns where an array's own validity bitmap lies, 0 if nothing is missing, and the bit of its first value."""
-    return address_of(buffer) if array.null_count else 0, array.offset
+    return buffer_address(buffer) if array.null_count else 0, array.offset

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from featuregen.items.buffers import address_of, validity_of
+from featuregen.items.buffers import buffer_address, validity_of
 from featuregen.items.kernels.program import run_steps
 from featuregen.items.regions import Region
 from featuregen.items.table import (
@@ -113,6 +113,6 @@ class Dictionaries:
 def read_texts(step: Any, texts: pa.StringArray) -> int:
     """Lets a step read texts, which must stay alive until it ran; returns the bytes of their buffer."""
     valid, offsets, data = texts.buffers()
-    step[T_TEXTS], step[T_DATA] = address_of(offsets) + 4 * texts.offset, address_of(data)
+    step[T_TEXTS], step[T_DATA] = buffer_address(offsets) + 4 * texts.offset, buffer_address(data)
     step[T_VALID], step[T_BIT] = validity_of(texts, valid)
     return int(data.size) if data else 0

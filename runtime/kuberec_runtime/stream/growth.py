@@ -16,6 +16,7 @@ from kuberec_runtime.stream.source import PartitionStart, Position, SourceError
 
 EVERY_S = 30.0
 TIMEOUT_S = 10.0
+CLOSE_S = 1.0
 
 logger = logging.getLogger(__name__)
 
@@ -44,9 +45,9 @@ class PartitionWatch:
         return new
 
     def close(self) -> None:
-        """Stops looking."""
+        """Stops looking; a look that waits for brokers ends by itself, nobody waits for it."""
         self._closing.set()
-        self._thread.join(timeout=TIMEOUT_S)
+        self._thread.join(timeout=CLOSE_S)
 
     def _watch(self) -> None:
         consumer = Consumer(configuration(self._spec))

@@ -6,7 +6,6 @@ log record. A failure before the record aborts the epoch: copied rows become dir
 """
 
 import logging
-import os
 import secrets
 import threading
 import time
@@ -18,18 +17,17 @@ import numpy as np
 
 from featuregen.files import read_files
 from featuregen.spec import duration_ms
-from kuberec_api.source import StopAt
 from kuberec_runtime.checkpoint import CorruptFile, Fenced, StoreError, WarmTaken, open_store
 from kuberec_runtime.crashpoints import crash_here
 from kuberec_runtime.models.flat import WeightShapes
 from kuberec_runtime.publish.errors import StalePublication, TierCorrupt, TierError
 from kuberec_runtime.stream import PartitionStart, SourceError, shares
-from kuberec_runtime.stream.growth import EVERY_S, PartitionWatch
+from kuberec_runtime.stream.growth import PartitionWatch
 from kuberec_runtime.table.dense import DenseState
 from kuberec_runtime.train.fleet import Fleet
 from kuberec_runtime.train.job import Job
 from kuberec_runtime.train.ledger import Ledger, Resumed, split
-from kuberec_runtime.train.partitions import find_partitions
+from kuberec_runtime.train.partitions import find_partitions, watch_partitions
 from kuberec_runtime.train.publisher import Publisher
 from kuberec_runtime.train.reports import WorkerCut, WorkerReport
 from kuberec_runtime.train.scoreboard import DEGRADED, PUBLISHING_PAUSED, Scoreboard
@@ -67,6 +65,7 @@ class Driver:
         self._reported = 0.0
         self._finished = False
         self._publisher: Publisher | None = None
+        self._watch: PartitionWatch | None = None
         self._ledger: Ledger | None = None
 
     @property
@@ -104,6 +103,8 @@ class Driver:
             self._start_fleet(ledger, resumed)
             return self._train(ledger)
         finally:
+            if self._watch is not None:
+                self._watch.close()
             self._fleet.stop(timeout_s=15)
             if self._publisher is not None:
                 self._publisher.close()
@@ -199,7 +200,7 @@ class Driver:
         checkpoint_every = duration_ms(self._spec.checkpoint.interval) / 1000
         publish_every = duration_ms(self._spec.publish.interval) / 1000 if self._spec.publish else float("inf")
         now = time.monotonic()
-        watch = self._watch_partitions()
+        watch = self._watch = watch_partitions(self._job, self._starts)
         next_checkpoint, next_publication = now + checkpoint_every, now + publish_every
         self._board.condition(DEGRADED, False, "Healthy")
         while True:
@@ -219,14 +220,6 @@ class Driver:
                 self._checkpoint(ledger)
                 next_checkpoint = time.monotonic() + checkpoint_every
             self._stop_asked.wait(0.1)
-
-    def _watch_partitions(self) -> PartitionWatch | None:
-        """Not of a topic that ends; in Sync the next attempt takes new ones: who had none has said farewell."""
-        kafka = self._spec.source.kafka
-        if kafka is None or kafka.stop_at is StopAt.END or self._job.synchronous:
-            return None
-        every = float(os.environ.get("KUBEREC_PARTITIONS_EVERY_S") or EVERY_S)
-        return PartitionWatch(kafka, [s.partition for s in self._starts], every)
 
     def _grow(self, ledger: Ledger, new: Sequence[PartitionStart]) -> None:
         """Takes new partitions in: where they start is committed first, then workers read them."""

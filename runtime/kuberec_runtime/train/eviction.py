@@ -1,22 +1,9 @@
 """From `embeddings.defaults.eviction` to what one shard evicts by: budgets are the model's, a shard has its share."""
 
-import re
-
 from featuregen.spec import duration_ms
+from kuberec_api.meta import bytes_of
 from kuberec_api.model import Eviction
 from kuberec_runtime.table.eviction import EvictionRule
-
-_SUFFIX = re.compile(r"[a-zA-Z]*$")
-_FACTOR = {
-    "": 1.0, "m": 1e-3, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12,
-    "Ki": 2.0**10, "Mi": 2.0**20, "Gi": 2.0**30, "Ti": 2.0**40,
-}  # fmt: skip
-
-
-def bytes_of(quantity: str) -> int:
-    """A Kubernetes quantity as a whole number: `64Gi` is 68719476736."""
-    suffix = quantity[_SUFFIX.search(quantity).start() :]  # type: ignore[union-attr]
-    return int(float(quantity.removesuffix(suffix)) * _FACTOR[suffix])
 
 
 def rule_of(eviction: Eviction | None, shards: int) -> EvictionRule | None:

@@ -4,17 +4,20 @@ Files have no numbers of their own. Their list is kept as `source/<n>.json` befo
 create-only put, so that all attempts count alike, whatever appears in the folder later. Another `uri` adds a list.
 """
 
+import os
 from collections.abc import Sequence
 
-from kuberec_api.source import FilesSource
+from kuberec_api.source import FilesSource, StopAt
 from kuberec_api.source import Source as SourceSpec
 from kuberec_runtime.checkpoint import ObjectExists, ObjectMissing, Store
 from kuberec_runtime.crashpoints import crash_here
 from kuberec_runtime.stream import PartitionStart
+from kuberec_runtime.stream.growth import EVERY_S, PartitionWatch
 from kuberec_runtime.stream.kafka import discover
 from kuberec_runtime.stream.listing import Listing, starts_of
 from kuberec_runtime.stream.source import ForeignCheckpointError
 from kuberec_runtime.stream.units import list_units
+from kuberec_runtime.train.job import Job
 
 FOLDER = "source"
 
@@ -48,6 +51,18 @@ def find_partitions(spec: SourceSpec, known: Sequence[PartitionStart], store: St
     if not listings or listings[-1].uri != spec.files.uri:
         listings = [*listings, _keep(store, spec.files, listings)]
     return starts_of(listings, known)
+
+
+def watch_partitions(job: Job, starts: Sequence[PartitionStart]) -> PartitionWatch | None:
+    """Starts to look for partitions that the topic gets meanwhile; the caller closes the watch.
+
+    Not of a topic that ends; in Sync the next attempt takes new ones: who had none has said farewell.
+    """
+    kafka = job.training.spec.source.kafka
+    if kafka is None or kafka.stop_at is StopAt.END or job.synchronous:
+        return None
+    every = float(os.environ.get("KUBEREC_PARTITIONS_EVERY_S") or EVERY_S)
+    return PartitionWatch(kafka, [s.partition for s in starts], every)
 
 
 def read_listings(store: Store) -> list[Listing]:

@@ -1,9 +1,10 @@
 import pytest
 from pydantic import ValidationError
 
+from kuberec_api.meta import bytes_of
 from kuberec_api.model import Eviction
 from kuberec_runtime.table.eviction import EvictionRule
-from kuberec_runtime.train.eviction import bytes_of, rule_of
+from kuberec_runtime.train.eviction import rule_of
 
 
 def test_a_shard_evicts_by_its_share_of_the_models_budget() -> None:
@@ -16,6 +17,12 @@ def test_a_shard_evicts_by_its_share_of_the_models_budget() -> None:
 def test_an_eviction_that_evicts_nothing_is_refused() -> None:
     with pytest.raises(ValidationError, match="idle, maxRows or maxBytes"):
         Eviction(half_life="1h")
+
+
+@pytest.mark.parametrize("quantity", ["0", "0Gi", "3000m", "1023Ki"])
+def test_a_budget_of_bytes_in_which_no_row_could_stay_is_refused(quantity: str) -> None:
+    with pytest.raises(ValidationError, match=f"maxBytes {quantity}: give at least 1Mi"):
+        Eviction(max_bytes=quantity)
 
 
 @pytest.mark.parametrize(
