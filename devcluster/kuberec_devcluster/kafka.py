@@ -3,7 +3,7 @@
 import base64
 import subprocess
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,13 +22,14 @@ class Listener:
     """One more address on which the broker listens, and the address that it tells its clients.
 
     Kafka's clients connect to what the broker advertises, so a client that sees the broker under another name
-    (a pod) needs a listener of its own.
+    (a pod) needs a listener of its own, and so does one that comes encrypted or logs in (`protocol`; see `settings`).
     """
 
     name: str
     host: str
     port: int
     advertised: str
+    protocol: str = "PLAINTEXT"
 
 
 class Kafka(LocalServer):
@@ -40,6 +41,8 @@ class Kafka(LocalServer):
         listeners: addresses besides loopback.
         partitions: how many partitions a topic gets that a producer creates by writing to it.
         controller_port: KRaft's own port; a free one without it.
+        settings: lines of server.properties beside those made here, such as a listener's keys.
+        users: names and passwords that may log in by SCRAM-SHA-512; they are part of the storage from its first start.
 
     Example:
         with Kafka() as broker:
@@ -56,10 +59,14 @@ class Kafka(LocalServer):
         listeners: Sequence[Listener] = (),
         partitions: int = 1,
         controller_port: int | None = None,
+        settings: Mapping[str, object] | None = None,
+        users: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(folder)
         self.port = port or free_port()
         self.listeners = tuple(listeners)
+        self.settings = dict(settings or {})
+        self.users = dict(users or {})
         self.partitions = partitions
         self._controller_port = controller_port or free_port()
 
@@ -85,7 +92,7 @@ class Kafka(LocalServer):
             "listeners": ",".join([*listens, f"CONTROLLER://{LOOPBACK}:{self._controller_port}"]),
             "advertised.listeners": ",".join(f"{it.name}://{it.advertised}" for it in listeners),
             "listener.security.protocol.map": ",".join(
-                f"{n}:PLAINTEXT" for n in ("CONTROLLER", *(it.name for it in listeners))
+                ["CONTROLLER:PLAINTEXT", *(f"{it.name}:{it.protocol}" for it in listeners)]
             ),
             "log.dirs": self.folder / "data",
             "num.partitions": self.partitions,
@@ -103,6 +110,7 @@ class Kafka(LocalServer):
             "log.cleaner.dedupe.buffer.size": 16 << 20,
             "num.network.threads": 2,
             "num.io.threads": 4,
+            **self.settings,
         }
         self._properties.write_text("".join(f"{key}={value}\n" for key, value in settings.items()))
         if not (self.folder / "data" / "meta.properties").exists():
@@ -110,6 +118,8 @@ class Kafka(LocalServer):
 
     def _format(self) -> None:
         command = [*self._java(128), "kafka.tools.StorageTool", "format", "-t", _CLUSTER, "-c", str(self._properties)]
+        for name, password in self.users.items():
+            command += ["--add-scram", f"SCRAM-SHA-512=[name={name},password={password}]"]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode != 0:
             raise ServerError(f"formatting Kafka's storage in {self.folder} failed:\n{done.stdout}{done.stderr}")

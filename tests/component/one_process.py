@@ -4,6 +4,7 @@
 many; a kill -9 then takes driver, shards and workers down together. Run as `python one_process.py INPUT`.
 """
 
+import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -71,4 +72,10 @@ if __name__ == "__main__":
     from kuberec_runtime.train.__main__ import attempt_of
 
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    sys.exit(attempt_of(Path(sys.argv[1]), fleet=ThreadFleet))
+    code = attempt_of(Path(sys.argv[1]), fleet=ThreadFleet)
+    # Threads of a worker that failed may still wait for a cut, for a minute, or be inside a library that is not made
+    # for an interpreter that ends under it: as with actors, whose process dies, nobody waits for them.
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)

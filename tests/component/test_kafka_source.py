@@ -18,9 +18,11 @@ from kuberec_runtime.stream.growth import PartitionWatch
 from kuberec_runtime.stream.kafka import KafkaSource, discover
 from kuberec_runtime.stream.security import KafkaCredentialsError
 from kuberec_runtime.stream.source import OffsetOutOfRangeError, PartitionStart, Position, SourceUnavailableError
+from tests.component.kafka_doors import SECRET, USER, Authority, LockedKafka
 
 SCHEMA = pa.schema([("now", pa.int64()), ("label.click", pa.float32())])
 DEADLINE_S = 60.0
+REFUSED_S = 5.0  # librdkafka says why only once it has tried
 names = count()
 pytestmark = pytest.mark.timeout(300)
 
@@ -209,6 +211,76 @@ def test_credentials_come_from_the_environment_and_stay_out_of_errors(
     source = KafkaSource(spec, SCHEMA, discover(spec, []), 5)
     assert read(source, 5)[0] == list(range(5))
     source.close()
+
+
+@pytest.fixture(scope="module")
+def authority() -> Authority:
+    return Authority.new()
+
+
+@pytest.fixture(scope="module")
+def locked(authority: Authority, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LockedKafka]:
+    with LockedKafka(tmp_path_factory.mktemp("keys"), authority) as server:
+        server.create_topic("locked")
+        write(server, "locked", range(5))
+        yield server
+
+
+@pytest.fixture
+def certs(authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder that a Secret of certificates is mounted as."""
+    monkeypatch.setenv(security.TLS, str(tmp_path))
+    authority.write(tmp_path / "ca.crt")
+    return tmp_path
+
+
+def locked_spec(bootstrap: str, **door: object) -> KafkaSpec:
+    given = {"bootstrapServers": bootstrap, "topic": "locked", "format": "Csv", "stopAt": "End"}
+    csv = {"columns": ["now", "label.click"]}
+    return KafkaSpec.model_validate({**given, "csv": csv, "security": {**door, "tlsSecretRef": {"name": "certs"}}})
+
+
+def read_all(spec: KafkaSpec) -> list[int]:
+    source = KafkaSource(spec, SCHEMA, discover(spec, []), 5)
+    seen, _, _ = read(source, 5)
+    source.close()
+    return seen
+
+
+def test_a_name_and_a_password_open_an_encrypted_broker(
+    locked: LockedKafka, certs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = locked_spec(locked.scram, protocol="SaslSsl", mechanism="ScramSha512", secretRef={"name": "login"})
+    monkeypatch.setenv(security.USERNAME, USER)
+    monkeypatch.setenv(security.PASSWORD, "wrong-password")
+    with pytest.raises(SourceUnavailableError, match=r"lets nobody in: .*SCRAM-SHA-512.*secretRef names") as refused:
+        discover(spec, [], timeout_s=REFUSED_S)
+    assert "wrong-password" not in str(refused.value)
+    monkeypatch.setenv(security.PASSWORD, SECRET)
+    assert read_all(spec) == list(range(5))
+
+
+def test_a_broker_that_an_unknown_authority_vouches_for_is_not_believed(
+    locked: LockedKafka, certs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Authority.new().write(certs / "ca.crt")
+    spec = locked_spec(locked.scram, protocol="SaslSsl", mechanism="ScramSha512", secretRef={"name": "login"})
+    monkeypatch.setenv(security.USERNAME, USER)
+    monkeypatch.setenv(security.PASSWORD, SECRET)
+    with pytest.raises(SourceUnavailableError, match=r"lets nobody in: .*certificate verify failed.*`ca.crt`"):
+        discover(spec, [], timeout_s=REFUSED_S)
+
+
+def test_a_certificate_of_the_client_opens_a_broker_that_asks_for_one(
+    locked: LockedKafka, authority: Authority, certs: Path
+) -> None:
+    spec = locked_spec(locked.mutual, protocol="Ssl")
+    with pytest.raises(SourceUnavailableError, match=r"lets nobody in: .*tlsSecretRef names.*`tls.crt`"):
+        discover(spec, [], timeout_s=REFUSED_S)
+    key, certificate = authority.issue("client")
+    (certs / "tls.key").write_bytes(key)
+    (certs / "tls.crt").write_bytes(certificate)
+    assert read_all(spec) == list(range(5))
 
 
 def test_tls_files_are_used_if_they_are_there(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import redis
+from confluent_kafka.admin import AdminClient, NewPartitions
 
 from kuberec_devcluster.services import Kafka, Redis
 from kuberec_runtime.checkpoint import open_store, read_commits
@@ -63,10 +64,10 @@ def training(kafka: Kafka, redis_server: Redis, tmp_path: Path) -> Iterator[Trai
     training.stop()
 
 
-def assert_exactly_once(training: Training) -> None:
+def assert_exactly_once(training: Training, samples: int = SAMPLES) -> None:
     manifest = training.manifest()
     assert manifest is not None
-    assert manifest.samples == SAMPLES
+    assert manifest.samples == samples
     for offset in manifest.offsets:
         assert offset.next == offset.end
         assert manifest.samples_by_partition[offset.partition] == offset.end - offset.start
@@ -91,6 +92,26 @@ def test_killed_anywhere_every_record_is_applied_once(training: Training, point:
     assert training.wait() == 0, training.log()[-3000:]
     assert_exactly_once(training)
     assert_readable(training)
+
+
+def test_killed_between_finding_a_partition_and_reading_it_its_records_are_applied_once(training: Training) -> None:
+    training.set("RecTraining", "spec.source.kafka.stopAt", "Never")
+    training.start(crash_at="driver.grown", env={"KUBEREC_PARTITIONS_EVERY_S": "0.1"})
+    training.until("a commit with samples", lambda s: s.checkpoint is not None and s.checkpoint.samples > 0)
+    admin = AdminClient({"bootstrap.servers": training.bootstrap})
+    admin.create_partitions([NewPartitions(training.topic, 4)])[training.topic].result(30)
+    assert training.wait() == -9, training.log()[-3000:]
+    killed = training.manifest()
+    assert killed is not None
+    assert [(o.start, o.next) for o in killed.offsets if o.partition == 3] == [(0, 0)]
+    write_samples(training.bootstrap, training.topic, 600, seed=1)
+    training.set("RecTraining", "spec.source.kafka.stopAt", "End")
+    training.start()
+    assert training.wait() == 0, training.log()[-3000:]
+    assert_exactly_once(training, SAMPLES + 600)
+    finished = training.manifest()
+    assert finished is not None
+    assert finished.samples_by_partition[3] > 0
 
 
 def test_a_training_that_is_asked_to_stop_commits_what_it_learnt(training: Training) -> None:

@@ -20,7 +20,7 @@ from kuberec_api.source import OnBadRecord, OnOffsetOutOfRange, StartFrom, StopA
 from kuberec_runtime.stream.chunk import Chunk, Taken
 from kuberec_runtime.stream.decode import Decoder
 from kuberec_runtime.stream.order import ByWhatIsLeft
-from kuberec_runtime.stream.security import client_security
+from kuberec_runtime.stream.security import Refusals, client_security
 from kuberec_runtime.stream.source import (
     BadRecordError,
     Batch,
@@ -65,10 +65,11 @@ def discover(spec: KafkaSpec, known: Sequence[PartitionStart], timeout_s: float 
     by nobody.
 
     Raises:
-        SourceUnavailableError: no broker answers at `bootstrapServers`.
+        SourceUnavailableError: no broker answers at `bootstrapServers`, or none lets us in.
         TopicNotFoundError: the topic does not exist, or lost a partition that is in `known`.
     """
-    consumer = Consumer(configuration(spec))
+    refusals = Refusals()
+    consumer = Consumer({**configuration(spec), "error_cb": refusals})
     try:
         ids = partitions(consumer, spec, timeout_s)
         by_id = {k.partition: k for k in known}
@@ -93,6 +94,8 @@ def discover(spec: KafkaSpec, known: Sequence[PartitionStart], timeout_s: float 
                 )
             starts.append(PartitionStart(partition, position, end))
         return starts
+    except SourceUnavailableError as error:
+        raise refusals.explained(error, consumer, spec.bootstrap_servers) from error
     finally:
         consumer.close()
 

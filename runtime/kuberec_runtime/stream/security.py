@@ -6,8 +6,10 @@ The operator maps the Secrets that `spec.source.kafka.security` names to these n
 from collections.abc import Mapping
 from pathlib import Path
 
+from confluent_kafka import Consumer, KafkaError
+
 from kuberec_api.source import KafkaSecurity, SaslMechanism, SecurityProtocol
-from kuberec_runtime.stream.source import SourceError
+from kuberec_runtime.stream.source import SourceError, SourceUnavailableError
 
 USERNAME, PASSWORD, TLS = "KUBEREC_KAFKA_USERNAME", "KUBEREC_KAFKA_PASSWORD", "KUBEREC_KAFKA_TLS"
 TLS_FOLDER = "/etc/kuberec-kafka"
@@ -29,6 +31,42 @@ class KafkaCredentialsError(SourceError):
 
     reason = "KafkaCredentialsMissing"
     permanent = True
+
+
+_TLS_ALERT = "SSL alert"
+_MENDED = {
+    KafkaError._AUTHENTICATION: (
+        "mend the Secret that source.kafka.security.secretRef names: its keys are `username` and `password`"
+    ),
+    KafkaError._SSL: (
+        "mend the Secret that source.kafka.security.tlsSecretRef names: `ca.crt` is the authority that signed the "
+        "broker's certificate, `tls.crt` and `tls.key` are this client's if the broker asks for one"
+    ),
+}
+
+
+class Refusals:
+    """Remembers why brokers let nobody in: a call that waits for them says no more than that it waited in vain.
+
+    It is the `error_cb` of one consumer.
+    """
+
+    def __init__(self) -> None:
+        self._why, self._how = "", ""
+
+    def __call__(self, error: KafkaError) -> None:
+        """Takes in what librdkafka reports."""
+        # With TLS 1.3 a broker refuses a certificate after the handshake, which is a connection lost for librdkafka.
+        code = KafkaError._SSL if _TLS_ALERT in error.str() else error.code()
+        if code in _MENDED:
+            self._why, self._how = error.str(), _MENDED[code]
+
+    def explained(self, error: SourceUnavailableError, consumer: Consumer, servers: str) -> SourceUnavailableError:
+        """Returns an error that names the refusal and how to mend it, or `error` if nobody refused."""
+        consumer.poll(0)  # callbacks are served by this call alone
+        if not self._why:
+            return error
+        return SourceUnavailableError(f"Kafka at '{servers}' lets nobody in: {self._why}; {self._how}")
 
 
 def client_security(security: KafkaSecurity | None, env: Mapping[str, str]) -> dict[str, object]:
