@@ -97,6 +97,8 @@ KINDS = (
             Column("Published", "string", ".status.publication.version"),
             Column("Attempt", "integer", ".status.attempt", wide=True),
             Column("Samples", "integer", ".status.progress.samples", wide=True),
+            Column("Rows", "integer", ".status.memory.rows", wide=True),
+            Column("Memory", "string", ".status.memory.held", wide=True),
             Column("Reason", "string", '.status.conditions[?(@.type=="Running")].reason', wide=True),
             _AGE,
         ),

@@ -231,6 +231,39 @@ class PublicationStatus(StatusModel):
     published_at: str
 
 
+class HeldMemory(StatusModel):
+    """Rows and what they take: bytes of rows with keys and marks, bytes of the index.
+
+    `ratio` is bytes held for each byte of a row's values and key.
+    """
+
+    rows: int
+    row_bytes: int
+    index_bytes: int
+    bytes_per_row: float | None = None
+    ratio: float | None = None
+
+
+class WidthMemory(HeldMemory):
+    """All rows of one width: an embedding's dim, and one more if its table has a linear weight."""
+
+    width: int
+
+
+class ShardMemory(HeldMemory):
+    """All rows of one parameter server."""
+
+    shard: int
+
+
+class MemoryStatus(HeldMemory):
+    """What the embedding tables take, over all, by row width and by parameter server; `held` is the sum in Mi."""
+
+    held: str
+    widths: list[WidthMemory] = Field(default_factory=list)
+    shards: list[ShardMemory] = Field(default_factory=list)
+
+
 class MonitorState(StrEnum):
     """Verdict of a monitor; `Warming` until its window is full."""
 
@@ -275,9 +308,9 @@ class RecTrainingStatus(StatusModel):
     """Status of a RecTraining.
 
     The operator owns conditions, observedGeneration, state, attempt, inputHash, failures, workers, restarts; the driver
-    owns progress, checkpoint, publication, monitors, outcome and its own conditions (`PublishingPaused`, `Degraded`).
-    `inputHash` names the model and training spec that the attempt runs; `failures` counts attempts lost in a row,
-    that is, without a committed epoch in between: backoffLimit and the backoff look at it.
+    owns progress, memory, checkpoint, publication, monitors, outcome and its own conditions (`PublishingPaused`,
+    `Degraded`). `inputHash` names the model and training spec that the attempt runs; `failures` counts attempts lost in
+    a row, that is, without a committed epoch in between: backoffLimit and the backoff look at it.
     """
 
     conditions: list[Condition] = Field(default_factory=list)
@@ -288,6 +321,7 @@ class RecTrainingStatus(StatusModel):
     failures: int = 0
     workers: int | None = None
     progress: Progress | None = None
+    memory: MemoryStatus | None = None
     checkpoint: CheckpointStatus | None = None
     publication: PublicationStatus | None = None
     monitors: list[MonitorStatus] = Field(default_factory=list)

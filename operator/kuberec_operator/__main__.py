@@ -20,6 +20,7 @@ from kuberec_operator import handlers, health, replicas
 from kuberec_operator.cluster import ApiTransport, Cluster, ClusterError, Transport
 from kuberec_operator.kinds import OWN, Key
 from kuberec_operator.lease import LeaseLost, lead
+from kuberec_operator.metrics import show_tables
 from kuberec_operator.reconcile import Reconciler
 from kuberec_operator.settings import Settings, SettingsError
 from kuberec_operator.work_queue import WorkQueue
@@ -114,6 +115,7 @@ async def resync(settings: Settings, cluster: Cluster, queue: WorkQueue, progres
             logger.warning("resync: %s", error)
         else:
             progress.resynced(bodies)
+            show_tables(bodies)
             for body in bodies:
                 queue.add(Key(body["kind"], body["metadata"]["namespace"], body["metadata"]["name"]))
         await asyncio.sleep(settings.resync_s * random.uniform(0.8, 1.2))

@@ -1,4 +1,7 @@
-"""Prometheus metrics of the operator itself; what a training does is in its status, and in the driver's metrics."""
+"""Prometheus metrics of the operator itself, and what the statuses of trainings say of the memory of their tables."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from prometheus_client import Counter, Gauge, Histogram
 
@@ -16,3 +19,28 @@ CONDITIONS = Gauge(
     "kuberec_resource_condition", "1 where the condition is True.", ["kind", "namespace", "name", "type"]
 )
 LEADING = Gauge("kuberec_leading", "1 while this replica holds the Lease.")
+TABLE_ROWS = Gauge(
+    "kuberec_table_rows", "Embedding rows that a parameter server holds.", ["namespace", "training", "shard"]
+)
+TABLE_BYTES = Gauge(
+    "kuberec_table_bytes",
+    "Bytes that a parameter server holds: `rows` with keys and marks, or `index`.",
+    ["namespace", "training", "shard", "part"],
+)
+_HOLDING = ("Running", "Suspending")
+"""States in which parameter servers hold something; afterwards a status says what was."""
+
+
+def show_tables(bodies: Iterable[Mapping[str, Any]]) -> None:
+    """Sets the gauges of tables to what the trainings that run say in `status.memory`, of all objects that exist."""
+    TABLE_ROWS.clear()
+    TABLE_BYTES.clear()
+    for body in bodies:
+        name, status = (body["metadata"]["namespace"], body["metadata"]["name"]), body.get("status") or {}
+        if status.get("state") not in _HOLDING:
+            continue
+        for held in (status.get("memory") or {}).get("shards", []):
+            shard = str(held["shard"])
+            TABLE_ROWS.labels(*name, shard).set(held["rows"])
+            TABLE_BYTES.labels(*name, shard, "rows").set(held["rowBytes"])
+            TABLE_BYTES.labels(*name, shard, "index").set(held["indexBytes"])

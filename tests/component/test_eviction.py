@@ -35,6 +35,9 @@ def test_the_tier_holds_no_row_that_the_last_epoch_does_not(training: Training) 
     assert training.wait() == -9, training.log()[-3000:]
     training.start()
     assert training.wait() == 0, training.log()[-3000:]
+    memory = training.status().memory
+    assert memory is not None and memory.rows > 0 and memory.held.endswith("Mi")
+    assert sum(shard.rows for shard in memory.shards) == sum(width.rows for width in memory.widths) == memory.rows
     manifest = training.manifest()
     assert manifest is not None and manifest.samples == SAMPLES
     assert manifest.format == 2

@@ -27,15 +27,7 @@ from kuberec_runtime.table.errors import TableError, TableFull
 from kuberec_runtime.table.eviction import Verdict, judge_rows
 from kuberec_runtime.table.index import Index, erase_rows, find_rows, insert_rows
 from kuberec_runtime.table.initial import F32, KIND_CODE, fill_rows
-from kuberec_runtime.table.kernels import (
-    clear_bit,
-    count_dirty,
-    gather,
-    scan_dirty,
-    scan_live,
-    scatter,
-    set_bit,
-)
+from kuberec_runtime.table.kernels import clear_bit, count_dirty, gather, scan_dirty, scan_live, scatter, set_bit
 from kuberec_runtime.table.layout import RowLayout
 from kuberec_runtime.table.mode import row_mode
 from kuberec_runtime.table.optimizers import row_step
@@ -148,6 +140,11 @@ class Table:
         rows = -(-self._used * self.row_bytes // 4096) * 4096 + self._reach * 8
         gone = sum(keys.nbytes for parts in self._gone.values() for keys in parts)
         return rows + self._index.memory_bytes + gone + (self._sketch.memory_bytes if self._sketch else 0)
+
+    @property
+    def index_bytes(self) -> int:
+        """Bytes of the index, a part of `memory_bytes`."""
+        return self._index.memory_bytes
 
     @property
     def content_bytes(self) -> int:

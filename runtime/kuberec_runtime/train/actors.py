@@ -14,6 +14,7 @@ from kuberec_runtime.stream import PartitionStart
 from kuberec_runtime.table.dense import DenseState
 from kuberec_runtime.table.table import Consumer
 from kuberec_runtime.train.job import Job
+from kuberec_runtime.train.memory import Holding
 from kuberec_runtime.train.reports import WorkerCut, WorkerReport
 from kuberec_runtime.train.shardhost import ShardEpoch, ShardHost, ShardPublication
 
@@ -73,9 +74,9 @@ class ShardActor:
         """See `ShardHost.abort`."""
         self._host.abort(epoch)
 
-    def rows(self) -> int:
-        """Rows held by this shard."""
-        return self._host.rows()
+    def memory(self) -> dict[int, Holding]:
+        """See `ShardHost.memory`."""
+        return self._host.memory()
 
     def close(self) -> None:
         """Stops listening."""

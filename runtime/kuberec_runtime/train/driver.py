@@ -27,6 +27,7 @@ from kuberec_runtime.table.dense import DenseState
 from kuberec_runtime.train.fleet import Fleet
 from kuberec_runtime.train.job import Job
 from kuberec_runtime.train.ledger import Ledger, Resumed, split
+from kuberec_runtime.train.memory import memory_status
 from kuberec_runtime.train.partitions import find_partitions, watch_partitions
 from kuberec_runtime.train.publisher import Publisher
 from kuberec_runtime.train.reports import WorkerCut, WorkerReport
@@ -347,7 +348,8 @@ class Driver:
         self._reported = time.monotonic()
         reports: list[WorkerReport] = self._fleet.gather(self._fleet.workers("report"), CUT_TIMEOUT_S, "reports")
         if not now:
-            self._fleet.gather(self._fleet.shards("rows"), CUT_TIMEOUT_S, "shards")
+            held = self._fleet.gather(self._fleet.shards("memory"), CUT_TIMEOUT_S, "shards")
+            self._board.status.memory = memory_status(held)
         self._board.add(reports)
         self._finished = all(r.finished for r in reports)
         self._show(ledger)

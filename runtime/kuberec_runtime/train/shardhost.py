@@ -35,6 +35,7 @@ from kuberec_runtime.table.eviction import Sweeper
 from kuberec_runtime.table.table import Consumer, Rows
 from kuberec_runtime.train.eviction import rule_of
 from kuberec_runtime.train.job import Job
+from kuberec_runtime.train.memory import MIB, Holding
 from kuberec_runtime.train.warmstart import warm_rows
 from kuberec_runtime.wire.server import Shard
 from kuberec_runtime.wire.shardstate import Cut, ShardConfig
@@ -198,6 +199,10 @@ class ShardHost:
         """Rows held."""
         return self._ready.rows
 
+    def memory(self) -> dict[int, Holding]:
+        """What the tables hold, by row width; it looks at no row, so it may be asked often."""
+        return {width: Holding.of(table) for width, table in self._ready.state.tables.items()}
+
     def close(self) -> None:
         """Stops sweeping and listening."""
         if self._sweeper is not None:
@@ -218,12 +223,11 @@ class ShardHost:
 
     def _report(self, epoch: int) -> None:
         """One log line: what the rows and keys weigh, what is held for them, and what came and went."""
-        tables = self._ready.state.tables.values()
-        content, held = (sum(size) for size in zip(*((t.content_bytes, t.memory_bytes) for t in tables), strict=True))
+        total, tables = Holding.sum(self.memory().values()), self._ready.state.tables.values()
         logger.info(
             "epoch %d, shard %d: %d rows, %.1f MiB of rows and keys, %.1f MiB held (%.2fx), %d evicted, "
             "%d gradients of keys without a row dropped",
-            *(epoch, self._index, self.rows(), content / 2**20, held / 2**20, held / max(content, 1)),
+            *(epoch, self._index, total.rows, total.content / MIB, total.held / MIB, total.ratio or 0),
             *(self._sweeper.evicted if self._sweeper else 0, sum(t.dropped for t in tables)),
         )
 

@@ -18,7 +18,7 @@ from kuberec_api.training import RecTrainingStatus
 FIELD_MANAGER = "kuberec-runtime"
 PAUSE_S = 0.5
 """Between two writes, also when the API server refuses them and the driver waits for the last one."""
-OWNED = {"conditions", "progress", "checkpoint", "publication", "monitors", "outcome"}
+OWNED = {"conditions", "progress", "memory", "checkpoint", "publication", "monitors", "outcome"}
 
 logger = logging.getLogger(__name__)
 
