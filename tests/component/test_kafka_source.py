@@ -11,13 +11,13 @@ from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewPartitions
 
 from kuberec_api.source import KafkaSource as KafkaSpec
-from kuberec_devcluster.processes import listening
 from kuberec_devcluster.services import Kafka
 from kuberec_runtime.stream import security
 from kuberec_runtime.stream.growth import PartitionWatch
 from kuberec_runtime.stream.kafka import KafkaSource, discover
 from kuberec_runtime.stream.security import KafkaCredentialsError
 from kuberec_runtime.stream.source import OffsetOutOfRangeError, PartitionStart, Position, SourceUnavailableError
+from tests.component.guarded_kafka import GuardedKafka
 from tests.component.kafka_doors import SECRET, USER, Authority, LockedKafka
 
 SCHEMA = pa.schema([("now", pa.int64()), ("label.click", pa.float32())])
@@ -162,28 +162,6 @@ def test_a_pause_longer_than_any_poll_interval_loses_and_repeats_nothing(kafka: 
     source.close()
 
 
-class GuardedKafka(Kafka):
-    """A broker that lets nobody in without a name and a password."""
-
-    login: Mapping[str, object] = {
-        "security.protocol": "SASL_PLAINTEXT",
-        "sasl.mechanism": "PLAIN",
-        "sasl.username": "reader",
-        "sasl.password": "its-secret",
-    }
-
-    def prepare(self) -> None:
-        super().prepare()
-        module = "org.apache.kafka.common.security.plain.PlainLoginModule required"
-        users = 'username="broker" password="b" user_broker="b" user_reader="its-secret"'
-        text = self._properties.read_text().replace("LOCAL:PLAINTEXT", "LOCAL:SASL_PLAINTEXT")
-        text += "sasl.enabled.mechanisms=PLAIN\nsasl.mechanism.inter.broker.protocol=PLAIN\n"
-        self._properties.write_text(text + f"listener.name.local.plain.sasl.jaas.config={module} {users};\n")
-
-    def answers(self) -> bool:
-        return listening(self.port)
-
-
 @pytest.fixture
 def guarded() -> Iterator[GuardedKafka]:
     with GuardedKafka() as server:
@@ -193,10 +171,7 @@ def guarded() -> Iterator[GuardedKafka]:
 def test_credentials_come_from_the_environment_and_stay_out_of_errors(
     guarded: GuardedKafka, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    admin = AdminClient({"bootstrap.servers": guarded.bootstrap, **guarded.login})
-    deadline = time.monotonic() + DEADLINE_S
-    while not admin.list_topics(timeout=10).brokers:
-        assert time.monotonic() < deadline
+    guarded.wait()
     write(guarded, "guarded", range(5), client=guarded.login)
     door = {"protocol": "SaslPlaintext", "mechanism": "Plain", "secretRef": {"name": "kafka"}}
     spec = spec_of(guarded, "guarded", security=door)

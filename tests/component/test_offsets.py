@@ -10,14 +10,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from confluent_kafka import Producer
 from typer.testing import CliRunner
 
 from kuberec_devcluster.services import Kafka, Redis
-from kuberec_runtime.checkpoint import CommitLog, find_restorable, open_store, read_log
+from kuberec_runtime.checkpoint import CommitLog, PartitionOffset, find_restorable, open_store, read_log
 from kuberec_runtime.cli.offsets import app
 from kuberec_runtime.offsets.reset import append_epoch
+from kuberec_runtime.stream import security
 from kuberec_runtime.stream.ends import offsets_at, read_ends
 from kuberec_runtime.stream.source import SourceUnavailableError, TopicNotFoundError
+from tests.component.guarded_kafka import SECRET, USER, GuardedKafka
 from tests.component.training import Training, write_samples
 from tests.unit.epochs.epochs import CATE, commit, row
 
@@ -81,6 +84,43 @@ def test_ends_and_times_of_a_topic(kafka: Kafka) -> None:
         read_ends(kafka.bootstrap, "nowhere")
     with pytest.raises(SourceUnavailableError, match="no Kafka broker answers"):
         read_ends("127.0.0.1:1", "ends", timeout_s=1)
+
+
+def test_brokers_that_want_credentials_get_them_from_the_environment_or_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri = f"file://{tmp_path}/checkpoint"
+    store = open_store(uri)
+    log = CommitLog(store, 1)
+    log.start()
+    commit(
+        store, log, 1, {(CATE, 0): row(1.0)}, offsets=(PartitionOffset(topic="guarded", partition=0, start=0, next=3),)
+    )
+    properties = tmp_path / "client.properties"
+    properties.write_text("# as kcat reads it\n" + "".join(f"{k}={v}\n" for k, v in GuardedKafka.login.items()))
+    with GuardedKafka() as guarded:
+        guarded.wait()
+        producer = Producer({"bootstrap.servers": guarded.bootstrap, **guarded.login})
+        for _ in range(10):
+            producer.produce("guarded", b"{}", partition=0)
+        assert producer.flush(20) == 0
+        show = ("show", uri, "--kafka", guarded.bootstrap, "--json")
+        door = ("--kafka-security", "SaslPlaintext", "--kafka-mechanism", "Plain")
+
+        code, said = invoke(*show, *door)
+        assert code == 1 and f"needs {security.USERNAME} and {security.PASSWORD} in the environment" in said
+        monkeypatch.setenv(security.USERNAME, USER)
+        monkeypatch.setenv(security.PASSWORD, SECRET)
+        code, said = invoke(*show, *door)
+        assert code == 0 and json.loads(said)["partitions"][0]["lag"] == 7, said
+        monkeypatch.delenv(security.PASSWORD)
+        code, said = invoke(*show, "--kafka-config", str(properties))
+        assert code == 0 and json.loads(said)["partitions"][0]["lag"] == 7, said
+        reset = ("reset", uri, "--to", "earliest", "--kafka", guarded.bootstrap, "--yes")
+        code, said = invoke(*reset, "--force", "--kafka-config", str(properties))
+        assert code == 0 and SECRET not in said, said
+    plan = find_restorable(store)
+    assert plan is not None and plan.manifest.offsets[0].next == 0
 
 
 @pytest.fixture

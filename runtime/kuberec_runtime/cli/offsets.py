@@ -1,6 +1,7 @@
 """`kuberec offsets show|reset`: options and what is printed; the work is done in `kuberec_runtime.offsets`."""
 
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Literal
 
 import typer
 
@@ -8,13 +9,47 @@ from kuberec_runtime.cli.terminal import AsJson, Uri, console, fail, print_json,
 
 app = typer.Typer(no_args_is_help=True, help="Where a training reads on, and how to make it read on elsewhere.")
 
+Protocol = Literal["SaslSsl", "SaslPlaintext", "Ssl"]
+Mechanism = Literal["ScramSha512", "ScramSha256", "Plain"]
 Kafka = Annotated[str, typer.Option("--kafka", help="Brokers of the topic, host:port,...")]
+Security = Annotated[
+    Protocol | None,
+    typer.Option(
+        "--kafka-security",
+        help="For brokers that want credentials: KUBEREC_KAFKA_USERNAME and KUBEREC_KAFKA_PASSWORD in the environment, "
+        "and ca.crt, tls.crt, tls.key in the folder KUBEREC_KAFKA_TLS",
+    ),
+]
+Sasl = Annotated[Mechanism, typer.Option("--kafka-mechanism", help="Of the Sasl protocols")]
+Properties = Annotated[
+    Path | None, typer.Option("--kafka-config", help="File of librdkafka's settings, a line each: name=value")
+]
+
+
+def client_settings(protocol: Protocol | None, mechanism: Mechanism, file: Path | None) -> dict[str, object]:
+    """Returns librdkafka's settings; no secret is an argument, since others see those of a process.
+
+    Raises:
+        SourceError: credentials are missing, or the file cannot be read.
+    """
+    import os
+
+    from kuberec_api.source import SaslMechanism, SecurityProtocol
+    from kuberec_runtime.stream.security import credentials, read_properties
+
+    settings = {} if file is None else read_properties(file)
+    if protocol is not None:
+        settings |= credentials(SecurityProtocol(protocol), SaslMechanism(mechanism), os.environ)
+    return settings
 
 
 @app.command("show")
 def show(
     uri: Uri,
     kafka: Annotated[str | None, typer.Option("--kafka", help="Brokers, to see ends and lag too")] = None,
+    security: Security = None,
+    mechanism: Sasl = "ScramSha512",
+    config: Properties = None,
     json_: AsJson = False,
 ) -> None:
     """Show the committed position of every partition of the newest epoch."""
@@ -32,7 +67,9 @@ def show(
         if kafka and of_files(manifest.offsets):
             fail(f"{store.uri}: this training reads files; leave --kafka out")
         topics = {o.topic for o in manifest.offsets}
-        ends = read_ends(kafka, next(iter(topics))) if kafka and topics else None
+        ends = None
+        if kafka and topics:
+            ends = read_ends(kafka, next(iter(topics)), settings=client_settings(security, mechanism, config))
         rows = standings(manifest.offsets, ends)
     if json_:
         print_json(standings_json(store.uri, manifest, newest, rows))
@@ -47,6 +84,9 @@ def reset(
     uri: Uri,
     to: Annotated[str, typer.Option("--to", help="earliest, latest, timestamp:MS or offsets:0=123,1=earliest")],
     kafka: Kafka,
+    security: Security = None,
+    mechanism: Sasl = "ScramSha512",
+    config: Properties = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask")] = False,
     force: Annotated[bool, typer.Option("--force", help="Even if the training seems to be running")] = False,
 ) -> None:
@@ -59,7 +99,8 @@ def reset(
     from kuberec_runtime.stream.source import SourceError
 
     with readable(CheckpointError, SourceError, TargetError, ResetRefused):
-        proposal = propose(open_store(uri), to, kafka, datetime.now(UTC))
+        settings = client_settings(security, mechanism, config)
+        proposal = propose(open_store(uri), to, kafka, datetime.now(UTC), settings)
         epoch = proposal.manifest.epoch
         console().print(moves_table(proposal.manifest.offsets, proposal.moved))
         if not proposal.changes:

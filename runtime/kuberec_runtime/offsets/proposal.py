@@ -54,7 +54,9 @@ class Proposal:
         )
 
 
-def propose(store: Store, to: str, bootstrap_servers: str, now: datetime) -> Proposal:
+def propose(
+    store: Store, to: str, bootstrap_servers: str, now: datetime, settings: Mapping[str, object] | None = None
+) -> Proposal:
     """Works out a reset without changing anything.
 
     Args:
@@ -62,6 +64,7 @@ def propose(store: Store, to: str, bootstrap_servers: str, now: datetime) -> Pro
         to: as on the command line.
         bootstrap_servers: brokers of the epoch's topic.
         now: to judge whether the training runs.
+        settings: of librdkafka, by which the brokers let us in; None for plain ones.
 
     Raises:
         TargetError: `to` cannot be read, or names a place that does not exist.
@@ -78,7 +81,8 @@ def propose(store: Store, to: str, bootstrap_servers: str, now: datetime) -> Pro
         )
     attempt = read_log(store).attempt + 1
     topic = manifest.offsets[0].topic
-    ends = read_ends(bootstrap_servers, topic)
-    at = {} if target.at_ms is None else offsets_at(bootstrap_servers, topic, target.at_ms)
+    door = settings or {}
+    ends = read_ends(bootstrap_servers, topic, settings=door)
+    at = {} if target.at_ms is None else offsets_at(bootstrap_servers, topic, target.at_ms, settings=door)
     moved = resolve(target, manifest.offsets, ends, at)
     return Proposal(store, manifest, attempt, moved, sign_of_life(manifest, now), to, target, ends, at)

@@ -301,12 +301,13 @@ class KafkaSource:
         self._assign()
 
     def _out_of_range(self, partition: int) -> OffsetOutOfRangeError:
+        door = f" --kafka-security {self._spec.security.protocol.value}" if self._spec.security is not None else ""
         return OffsetOutOfRangeError(
             f"topic '{self._spec.topic}' partition {partition}: offset {self._position[partition]} is not on the "
             "broker any more (retention was shorter than the pause); nothing was skipped: to go on from the "
             f"earliest record, run `kuberec offsets reset <checkpoint.uri> --to offsets:{partition}=earliest "
-            "--kafka <bootstrapServers>`, then start the training again; or set source.kafka.onOffsetOutOfRange: "
-            "Earliest, which counts what it passes over"
+            f"--kafka <bootstrapServers>{door}`, then start the training again; or set "
+            "source.kafka.onOffsetOutOfRange: Earliest, which counts what it passes over"
         )
 
     def _is_record(self, message: Message) -> bool:

@@ -69,32 +69,69 @@ class Refusals:
         return SourceUnavailableError(f"Kafka at '{servers}' lets nobody in: {self._why}; {self._how}")
 
 
+class KafkaPropertiesError(SourceError):
+    """A file of client settings that cannot be read, or names a setting that does not exist."""
+
+    reason = "KafkaPropertiesInvalid"
+    permanent = True
+
+
 def client_security(security: KafkaSecurity | None, env: Mapping[str, str]) -> dict[str, object]:
-    """Returns librdkafka's settings; none for plain brokers.
+    """Returns librdkafka's settings for what a spec says, none for plain brokers; errors as of `credentials`."""
+    return {} if security is None else credentials(security.protocol, security.mechanism, env)
+
+
+def credentials(protocol: SecurityProtocol, mechanism: SaslMechanism, env: Mapping[str, str]) -> dict[str, object]:
+    """Returns librdkafka's settings.
 
     Args:
-        security: what the spec says.
+        protocol: how brokers are spoken to.
+        mechanism: of the Sasl protocols.
         env: holds user and password, and the folder of `ca.crt`, `tls.crt`, `tls.key` (each may be missing).
 
     Raises:
         KafkaCredentialsError: the user or the password is not there.
     """
-    if security is None:
-        return {}
-    settings: dict[str, object] = {"security.protocol": _PROTOCOLS[security.protocol]}
-    if security.protocol is not SecurityProtocol.SSL:
+    settings: dict[str, object] = {"security.protocol": _PROTOCOLS[protocol]}
+    if protocol is not SecurityProtocol.SSL:
         if not env.get(USERNAME) or not env.get(PASSWORD):
             raise KafkaCredentialsError(
-                f"source.kafka.security needs {USERNAME} and {PASSWORD} in the environment; on Kubernetes they are the "
-                "keys `username` and `password` of the Secret that secretRef names"
+                f"{protocol.value} needs {USERNAME} and {PASSWORD} in the environment; on Kubernetes they are the "
+                "keys `username` and `password` of the Secret that source.kafka.security.secretRef names"
             )
         settings |= {
-            "sasl.mechanism": _MECHANISMS[security.mechanism],
+            "sasl.mechanism": _MECHANISMS[mechanism],
             "sasl.username": env[USERNAME],
             "sasl.password": env[PASSWORD],
         }
-    if security.protocol is not SecurityProtocol.SASL_PLAINTEXT:
+    if protocol is not SecurityProtocol.SASL_PLAINTEXT:
         folder = Path(env.get(TLS) or TLS_FOLDER)
         files = {"ssl.ca.location": "ca.crt", "ssl.certificate.location": "tls.crt", "ssl.key.location": "tls.key"}
         settings |= {name: str(folder / file) for name, file in files.items() if (folder / file).exists()}
+    return settings
+
+
+def read_properties(path: Path) -> dict[str, object]:
+    """Reads client settings of librdkafka from a file of lines `name=value`; `#` begins a comment line.
+
+    Raises:
+        KafkaPropertiesError: there is no such file, a line is no setting, or it is one of the Java client alone.
+    """
+    try:
+        lines = path.read_text().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise KafkaPropertiesError(f"{path} cannot be read: {error}") from error
+    settings: dict[str, object] = {}
+    for number, line in enumerate(lines, 1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        name, equals, value = (part.strip() for part in line.partition("="))
+        if not equals or not name:
+            raise KafkaPropertiesError(f"{path} line {number}: write name=value")  # the line may hold a secret
+        if name == "sasl.jaas.config" or name.startswith(("ssl.truststore.", "ssl.keystore.type")):
+            raise KafkaPropertiesError(
+                f"{path} line {number}: {name} is the Java client's; write sasl.username, sasl.password and "
+                "ssl.ca.location (PEM) as librdkafka, kcat and Confluent's clients do"
+            )
+        settings[name] = value
     return settings

@@ -9,7 +9,9 @@ import pytest
 
 from featuregen.importer import DialectName
 from featuregen.sources import HashName
+from kuberec_api.source import SaslMechanism, SecurityProtocol
 from kuberec_runtime.cli.importing import import_file
+from kuberec_runtime.cli.offsets import Mechanism, Protocol
 from kuberec_runtime.cli.synth import synth
 from kuberec_runtime.synth.stream import DEFAULT_GAP_MS, DEFAULT_START_MS
 
@@ -31,6 +33,11 @@ def test_the_parser_is_built_without_what_the_commands_need() -> None:
 @pytest.mark.parametrize(("option", "known"), [("dialect", list(DialectName)), ("hash_name", list(HashName))])
 def test_choices_are_those_of_the_importer(option: str, known: list[str]) -> None:
     assert list(get_args(get_type_hints(import_file)[option])) == known
+
+
+def test_choices_of_credentials_are_those_of_a_source() -> None:
+    assert list(get_args(Protocol)) == list(SecurityProtocol)
+    assert list(get_args(Mechanism)) == list(SaslMechanism)
 
 
 def test_the_stream_begins_where_the_library_lets_it_begin() -> None:
