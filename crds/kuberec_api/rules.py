@@ -100,6 +100,13 @@ RULES: dict[str, tuple[Rule, ...]] = {
         ),
         Rule(_POSITIVE.format("interval"), "checkpoint.interval: must be longer than 0s"),
     ),
+    "WarmStart": (
+        Rule(_exactly_one("uri", "trainingRef"), "warmStart: set exactly one of uri, trainingRef"),
+        Rule(
+            "!has(self.uri) || self.uri.matches('^(s3|gs|az|file)://.+')",
+            "warmStart.uri: use s3://bucket/path, gs://..., az://... or file:///path",
+        ),
+    ),
     "Publish": (Rule(_POSITIVE.format("interval"), "publish.interval: must be longer than 0s"),),
     "ServedVersion": (Rule("self.policy != 'Pinned' || has(self.version)", "version: policy Pinned needs `version`"),),
     "Timeouts": (

@@ -3,7 +3,7 @@
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from featuregen.spec import Duration, Name, SpecModel
 from kuberec_api.meta import (
@@ -107,11 +107,20 @@ class Checkpoint(SpecModel):
 class WarmStart(SpecModel):
     """Another training's checkpoint: what fits this model by name is taken before the first sample; offsets are not.
 
-    A table is taken if its dim and its ids mean the same, a dense weight if its name and shape do. Read once, at the
-    first start, with `checkpoint.credentials`; a training that has committed an epoch goes on from its own.
+    `trainingRef` is a training of the same namespace, whose `checkpoint.uri` is read with its credentials if it has
+    some; `uri` is any checkpoint, read with `checkpoint.credentials`. Exactly one of them. A table is taken if its dim
+    and its ids mean the same, a dense weight if its name and shape do. Read once, at the first start; a training that
+    has committed an epoch with rows goes on from its own.
     """
 
-    uri: Annotated[str, Field(min_length=1, max_length=1024)]
+    uri: Annotated[str, Field(min_length=1, max_length=1024)] | None = None
+    training_ref: LocalRef | None = None
+
+    @model_validator(mode="after")
+    def _one_place(self) -> "WarmStart":
+        if (self.uri is None) == (self.training_ref is None):
+            raise ValueError("set exactly one of uri, trainingRef")
+        return self
 
 
 class RedisTier(SpecModel):

@@ -25,7 +25,8 @@ def relevant(body: Mapping[str, Any]) -> str:
     parts: list[Any] = [meta.get("uid"), meta.get("generation"), meta.get("deletionTimestamp")]
     parts += [status.get(name) for name in _STATUS_FIELDS.get(str(body.get("kind")), ())]
     if body.get("kind") == "RecTraining":
-        parts += ["publication" in status, (status.get("checkpoint") or {}).get("attempt")]
+        checkpoint = status.get("checkpoint") or {}
+        parts += ["publication" in status, checkpoint.get("attempt"), bool(checkpoint.get("epoch"))]
     if body.get("kind") == "Pod":
         parts.append(_waiting(status))
     return json.dumps(parts, sort_keys=True, default=str)

@@ -17,6 +17,7 @@ TRAINING_NOT_PUBLISHING = "TrainingNotPublishing"
 INVALID_TRAINING = "InvalidTraining"
 INVALID_SERVING = "InvalidServing"
 NO_PUBLICATION = "NoPublication"
+NO_COMMIT = "NoCommittedEpoch"
 KUBERAY_MISSING = "KubeRayMissing"
 
 # Attempts

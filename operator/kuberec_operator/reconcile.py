@@ -34,6 +34,7 @@ from kuberec_operator.metrics import CONDITIONS, RECONCILE_ERRORS, RECONCILE_SEC
 from kuberec_operator.plan import model as model_plan
 from kuberec_operator.plan import serving as serving_plan
 from kuberec_operator.plan import training as training_plan
+from kuberec_operator.plan import warmstart
 from kuberec_operator.plan.decision import ChildRef, Decision, Note, Verdict, conditions
 from kuberec_operator.plan.observed import (
     JobView,
@@ -127,7 +128,9 @@ class Reconciler:
         world = await self._training_world(training)
         decision = training_plan.plan(training, world, self._clock(), self._runtime)
         await self._carry_out(TRAINING, body, decision)
-        await self._wake_servings(key)  # the driver's first publication is no change that this operator wrote
+        # The driver's first epoch and first publication are no changes that this operator wrote.
+        await self._wake_warm_starts(key)
+        await self._wake_servings(key)
         return decision.requeue_after_s
 
     async def _serving(self, key: Key) -> float | None:
@@ -143,6 +146,8 @@ class Reconciler:
     async def _training_world(self, training: RecTraining) -> TrainingWorld:
         namespace, mine = training.metadata.namespace, f"{LABEL_TRAINING}={training.metadata.name}"
         model = await self._read(MODEL, namespace, training.spec.model_ref.name, RecModel)
+        name = warmstart.awaited(training)
+        warm = await self._read(TRAINING, namespace, name, RecTraining) if name is not None else None
         children: list[Body] = []
         kuberay, jobs = True, []
         try:
@@ -157,6 +162,7 @@ class Reconciler:
         current = [p for p in pods if p["metadata"].get("labels", {}).get(LABEL_ATTEMPT) == str(attempt)]
         return TrainingWorld(
             model=model,
+            warm=warm,
             kuberay=kuberay,
             job=next((view for view in views if view.attempt == attempt), None),
             head=heads(pods, attempt),
@@ -236,6 +242,11 @@ class Reconciler:
         for body in await self._cluster.list(TRAINING, model.namespace):
             if (body["spec"].get("modelRef") or {}).get("name") == model.name:
                 self._wake(Key(TRAINING.name, model.namespace, body["metadata"]["name"]))
+
+    async def _wake_warm_starts(self, training: Key) -> None:
+        for body in await self._cluster.list(TRAINING, training.namespace):
+            if ((body["spec"].get("warmStart") or {}).get("trainingRef") or {}).get("name") == training.name:
+                self._wake(Key(TRAINING.name, training.namespace, body["metadata"]["name"]))
 
     async def _wake_servings(self, training: Key) -> None:
         for body in await self._cluster.list(SERVING, training.namespace):

@@ -38,6 +38,12 @@ _SETTINGS = {
 }
 
 
+def under(prefix: str, env: Mapping[str, str]) -> dict[str, str]:
+    """Returns the variables with a prefix, by their names without it; the whole environment if there are none."""
+    own = {name.removeprefix(prefix): value for name, value in env.items() if name.startswith(prefix)}
+    return own or dict(env)
+
+
 def open_remote(uri: str, env: Mapping[str, str]) -> "ObjectStore":
     """Opens the store behind a remote URI, with the URI's path as its prefix.
 

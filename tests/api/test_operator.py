@@ -1,13 +1,16 @@
 """The operator against a real API server: order, crashes, faults, rest. KubeRay and the driver are played."""
 
 import asyncio
+import json
 from typing import Any
 
 import pytest
 
+from kuberec_operator.changes import Seen
 from kuberec_operator.cluster import Conflict
-from kuberec_operator.kinds import CONFIGMAP, MODEL, POD, RAYJOB, RAYSERVICE, SERVING, TRAINING, Kind
-from tests.api.world import Crash, Faulty, World, example
+from kuberec_operator.kinds import CONFIGMAP, EVENT, MODEL, POD, RAYJOB, RAYSERVICE, SERVING, TRAINING, Key, Kind
+from kuberec_operator.reconcile import Reconciler
+from tests.api.world import RUNTIME, Crash, Faulty, World, example
 
 # The garbage collector learns of new CustomResourceDefinitions every 30 s.
 GC_TRIES = 600
@@ -36,6 +39,52 @@ async def test_an_operator_at_rest_writes_nothing(world: World) -> None:
     again = await world.settle()
     assert again.writes == []
     assert (await world.get(TRAINING))["metadata"]["resourceVersion"] == versions
+
+
+async def test_a_warm_start_waits_for_the_other_trainings_first_epoch(world: World) -> None:
+    await world.put(example("RecModel"))
+    today = example("RecTraining", warmStart={"trainingRef": {"name": "yesterday"}})
+    await world.put(today)
+    await world.settle()
+    assert await running(world, "feed") == ("False", "TrainingNotFound")
+    uri = "s3://kuberec/yesterday"
+    other = example("RecTraining", checkpoint={"uri": uri, "credentials": {"secretRef": {"name": "archive"}}})
+    await world.put({**other, "metadata": {"name": "yesterday"}})
+    await world.settle()
+    assert await running(world, "feed") == ("False", "NoCommittedEpoch")
+    assert await world.names(RAYJOB) == ["yesterday-a1"]
+    committed = {"epoch": 3, "attempt": 1, "uri": uri, "committedAt": "2026-01-01T00:00:00Z"}
+    await world.write_status(TRAINING, "yesterday", {"checkpoint": committed}, "kuberec-runtime")
+    await world.settle()
+    assert await world.names(RAYJOB) == ["feed-a1", "yesterday-a1"]
+    given = json.loads((await world.get(CONFIGMAP, "feed-a1"))["data"]["input.json"])
+    assert given["training"]["spec"]["warmStart"] == {"uri": uri}
+    await world.delete(TRAINING, "yesterday")
+    attempt = (await world.status())["attempt"]
+    await world.settle()
+    assert (await world.status())["attempt"] == attempt, "what has begun goes on without it"
+    reasons = {event["reason"] for event in await world.api.list(EVENT, world.namespace)}
+    assert {"TrainingNotFound", "NoCommittedEpoch"} <= reasons
+
+
+async def test_the_first_epoch_wakes_those_who_wait_for_it(world: World) -> None:
+    await world.put(example("RecTraining", warmStart={"trainingRef": {"name": "yesterday"}}))
+    other = await world.put({**example("RecTraining"), "metadata": {"name": "yesterday"}})
+    seen, woken = Seen(), set[Key]()
+    reconcile = Reconciler(world.api, RUNTIME, wake=woken.add)
+    seen.news(other)
+    committed = {"epoch": 0, "attempt": 1, "uri": "s3://kuberec/y", "committedAt": "2026-01-01T00:00:00Z"}
+    for epoch in (0, 1):
+        status = {"checkpoint": {**committed, "epoch": epoch}}
+        await world.write_status(TRAINING, "yesterday", status, "kuberec-runtime")
+        assert seen.news(await world.get(TRAINING, "yesterday"))
+    await reconcile(Key(TRAINING.name, world.namespace, "yesterday"))
+    assert woken == {Key(TRAINING.name, world.namespace, "feed")}
+
+
+async def running(world: World, name: str) -> tuple[str, str]:
+    conditions = (await world.status(TRAINING, name))["conditions"]
+    return next((c["status"], c["reason"]) for c in conditions if c["type"] == "Running")
 
 
 async def story(world: World, transport: Faulty | None = None) -> None:

@@ -55,6 +55,15 @@ class Verdict:
     message: str = ""
 
 
+@dataclass(frozen=True)
+class Problem:
+    """Why something cannot start yet; `soon` means that it will without anybody doing something."""
+
+    reason: str
+    message: str
+    soon: bool = False
+
+
 def parse_time(text: str) -> datetime:
     """Reads an RFC 3339 time."""
     return datetime.fromisoformat(text)

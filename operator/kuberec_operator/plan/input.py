@@ -1,24 +1,15 @@
 """What an attempt is made from: the model and the training as they are when it is announced, and a hash of both."""
 
-from dataclasses import dataclass
-
 from kuberec_api import RecModel, RecTraining
 from kuberec_api.meta import ConditionStatus
 from kuberec_api.validation import TrainingError, check_training
 from kuberec_operator import events
-from kuberec_operator.plan.decision import fingerprint
+from kuberec_operator.plan import warmstart
+from kuberec_operator.plan.decision import Problem, fingerprint
+from kuberec_operator.plan.observed import TrainingWorld
 
 # Changing these needs no new attempt: the operator itself acts on them.
 _NOT_INPUT = {"suspend", "failure_policy"}
-
-
-@dataclass(frozen=True)
-class Problem:
-    """Why something cannot start yet; `soon` means that it will without anybody doing something."""
-
-    reason: str
-    message: str
-    soon: bool = False
 
 
 def input_hash(training: RecTraining, model: RecModel | None) -> str:
@@ -29,9 +20,9 @@ def input_hash(training: RecTraining, model: RecModel | None) -> str:
     return fingerprint(parts)
 
 
-def unmet_reference(training: RecTraining, model: RecModel | None) -> Problem | None:
+def unmet_reference(training: RecTraining, world: TrainingWorld) -> Problem | None:
     """Returns why the training cannot start, or None."""
-    name = training.spec.model_ref.name
+    name, model = training.spec.model_ref.name, world.model
     if model is None:
         return Problem(events.MODEL_NOT_FOUND, f"recmodel/{name} does not exist in {training.metadata.namespace}")
     ready = next((c for c in model.status.conditions if c.type == "Ready"), None)
@@ -43,4 +34,4 @@ def unmet_reference(training: RecTraining, model: RecModel | None) -> Problem | 
         check_training(training.spec, model.spec)
     except TrainingError as error:
         return Problem(events.INVALID_TRAINING, str(error))
-    return None
+    return warmstart.unmet(training, world.warm)

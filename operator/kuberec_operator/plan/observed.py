@@ -67,6 +67,7 @@ class TrainingWorld:
     """Everything a RecTraining's plan looks at.
 
     Attributes:
+        warm: the training that spec.warmStart refers to.
         kuberay: KubeRay's RayJob is a known kind.
         job: the RayJob of status.attempt.
         head: the newest head pod of status.attempt.
@@ -77,6 +78,7 @@ class TrainingWorld:
     """
 
     model: RecModel | None = None
+    warm: RecTraining | None = None
     kuberay: bool = True
     job: JobView | None = None
     head: HeadView | None = None

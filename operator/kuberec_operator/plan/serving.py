@@ -10,8 +10,7 @@ from typing import Any
 from kuberec_api import RecServing
 from kuberec_api.validation import ServingError, check_serving
 from kuberec_operator import events
-from kuberec_operator.plan.decision import ChildRef, Decision, Manifest, Note, Verdict, conditions, missing
-from kuberec_operator.plan.input import Problem
+from kuberec_operator.plan.decision import ChildRef, Decision, Manifest, Note, Problem, Verdict, conditions, missing
 from kuberec_operator.plan.observed import ServingWorld
 from kuberec_operator.render.rayservice import render_service, service_url
 from kuberec_operator.settings import RuntimeSettings

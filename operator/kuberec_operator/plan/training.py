@@ -12,7 +12,8 @@ from datetime import datetime
 from kuberec_api import RecTraining
 from kuberec_api.training import Outcome, TrainingState
 from kuberec_operator import events
-from kuberec_operator.plan.decision import ChildRef, Decision, missing, parse_time
+from kuberec_operator.plan import warmstart
+from kuberec_operator.plan.decision import ChildRef, Decision, Manifest, missing, parse_time
 from kuberec_operator.plan.draft import DEGRADED, FAILED, RUNNING, SUCCEEDED, SUSPENDED, SUSPENDING, Draft
 from kuberec_operator.plan.input import input_hash, unmet_reference
 from kuberec_operator.plan.observed import JobView, TrainingWorld
@@ -49,7 +50,7 @@ def plan(training: RecTraining, world: TrainingWorld, now: datetime, runtime: Ru
         return _restart(draft, world)
     if state in _ALIVE:
         return _alive(draft, world, runtime)
-    if problem := unmet_reference(training, world.model):
+    if problem := unmet_reference(training, world):
         waiting = draft.to(TrainingState.PENDING).say(RUNNING, False, problem.reason, problem.message)
         if draft.verdicts[RUNNING] != waiting.verdicts[RUNNING] and not problem.soon:
             waiting = waiting.note(problem.reason, problem.message, warning=True)
@@ -86,7 +87,7 @@ def _alive(draft: Draft, world: TrainingWorld, runtime: RuntimeSettings) -> Deci
     outcome = _outcome(training)
     if outcome is not None:
         return _ended(draft, world, outcome)
-    if unmet_reference(training, world.model) is None and input_hash(training, world.model) != draft.input_hash:
+    if unmet_reference(training, world) is None and input_hash(training, world.model) != draft.input_hash:
         changed = draft.lost("spec", events.SPEC_CHANGED, "the model's or the training's spec changed")
         changed = changed.note(events.SPEC_CHANGED, f"attempt {draft.attempt} makes place for the new spec")
         return _leave(changed, world, events.SPEC_CHANGED, "the spec changed")
@@ -111,20 +112,27 @@ def _alive(draft: Draft, world: TrainingWorld, runtime: RuntimeSettings) -> Deci
 
 
 def _create(draft: Draft, world: TrainingWorld, runtime: RuntimeSettings) -> Decision:
-    if problem := unmet_reference(draft.training, world.model):
+    if problem := unmet_reference(draft.training, world):
         waiting = draft.say(RUNNING, False, events.ATTEMPT_ANNOUNCED, problem.message)
         return waiting.decide(requeue_after_s=REFERENCE_RETRY_S)
-    return draft.decide(apply=_children(draft, world, runtime), requeue_after_s=POLL_S)
+    # An input that exists is what this attempt runs, whatever its sources say by now; it is immutable.
+    apply = (m for m in _children(draft, world, runtime) if m["kind"] != "ConfigMap" or not _exists(m, world))
+    return draft.decide(apply=tuple(apply), requeue_after_s=POLL_S)
 
 
-def _children(draft: Draft, world: TrainingWorld, runtime: RuntimeSettings) -> tuple[dict[str, object], ...]:
+def _exists(manifest: Manifest, world: TrainingWorld) -> bool:
+    return ChildRef(manifest["kind"], manifest["metadata"]["name"]) in world.children
+
+
+def _children(draft: Draft, world: TrainingWorld, runtime: RuntimeSettings) -> tuple[Manifest, ...]:
     assert world.model is not None  # unmet_reference has seen to it
-    wanted = render_attempt(world.model, draft.training, draft.attempt, draft.input_hash or "", runtime)
+    warm = warmstart.source(draft.training, world.warm)
+    wanted = render_attempt(world.model, draft.training, draft.attempt, draft.input_hash or "", runtime, warm)
     return missing(wanted, world.children)
 
 
 def _mirror(draft: Draft, world: TrainingWorld, job: JobView, runtime: RuntimeSettings) -> Decision:
-    mended: tuple[dict[str, object], ...] = ()
+    mended: tuple[Manifest, ...] = ()
     if world.model is not None and input_hash(draft.training, world.model) == draft.input_hash:
         # What an attempt runs never changes, and an upgraded operator must not touch it; its rights are restored.
         mended = tuple(m for m in _children(draft, world, runtime) if m["kind"] not in ("RayJob", "ConfigMap"))
@@ -196,7 +204,7 @@ def _restart(draft: Draft, world: TrainingWorld) -> Decision:
     remains = _remains(world)
     if (remains or world.jobs or world.pods) and since < GRACE_S:
         return draft.decide(delete=remains, requeue_after_s=2.0)
-    if problem := unmet_reference(draft.training, world.model):
+    if problem := unmet_reference(draft.training, world):
         waiting = draft.say(RUNNING, False, problem.reason, problem.message)
         return waiting.decide(delete=remains, requeue_after_s=REFERENCE_RETRY_S)
     if (wait := backoff_s(draft.failures) - since) > 0:
@@ -235,7 +243,7 @@ def _over(draft: Draft, world: TrainingWorld) -> Decision:
     """Succeeded or Failed: rests until what it ran has changed."""
     training = draft.training
     same = world.model is None or input_hash(training, world.model) == draft.input_hash
-    if training.spec.suspend or same or unmet_reference(training, world.model):
+    if training.spec.suspend or same or unmet_reference(training, world):
         return draft.decide()
     remains = _remains(world)
     again = draft.to(TrainingState.RESTARTING, failures=0).lost("spec", events.SPEC_CHANGED, "the spec changed")

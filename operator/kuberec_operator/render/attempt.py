@@ -13,6 +13,7 @@ from kuberec_api import RecModel, RecTraining
 from kuberec_api.meta import Resources
 from kuberec_operator.kinds import INPUT_HASH, LABEL_ATTEMPT, LABEL_TRAINING
 from kuberec_operator.plan.decision import Manifest, hashed
+from kuberec_operator.plan.warmstart import WarmSource
 from kuberec_operator.render.files import FOLDER, mounted
 from kuberec_operator.render.owned import MANAGED, metadata
 from kuberec_operator.render.pod import RAY_AUTHENTICATION, ray_pod, redis_password, start_params, worker_group
@@ -20,6 +21,8 @@ from kuberec_operator.render.source import source_access
 from kuberec_operator.settings import RuntimeSettings
 
 INPUT_FILE = "input.json"
+WARM_PREFIX = "KUBEREC_WARM_"
+"""Of another training's credentials; the runtime's name (`train/warmstart.py`)."""
 # The driver's log goes to the job's log and, for `kubectl logs`, to the container's own output.
 ENTRYPOINT = f"bash -c 'exec python -m kuberec_runtime.train --input {FOLDER}/{INPUT_FILE} > >(tee /proc/1/fd/1) 2>&1'"
 
@@ -35,13 +38,18 @@ def account_name(training: str) -> str:
 
 
 def render_attempt(
-    model: RecModel, training: RecTraining, attempt: int, input_hash: str, runtime: RuntimeSettings
+    model: RecModel,
+    training: RecTraining,
+    attempt: int,
+    input_hash: str,
+    runtime: RuntimeSettings,
+    warm: WarmSource | None = None,
 ) -> tuple[Manifest, ...]:
-    """Returns everything an attempt needs."""
+    """Returns everything an attempt needs; `warm` is what `spec.warmStart.trainingRef` has come to, if it is needed."""
     manifests = (
         *_rights(training),
-        _input(model, training, attempt),
-        _job(model, training, attempt, input_hash, runtime),
+        _input(model, training, attempt, warm),
+        _job(model, training, attempt, input_hash, runtime, warm),
     )
     return tuple(hashed(manifest) for manifest in manifests)
 
@@ -72,10 +80,13 @@ def _rights(training: RecTraining) -> tuple[Manifest, ...]:
     )
 
 
-def _input(model: RecModel, training: RecTraining, attempt: int) -> Manifest:
+def _input(model: RecModel, training: RecTraining, attempt: int, warm: WarmSource | None) -> Manifest:
+    resolved = _resource(training)
+    if warm is not None:
+        resolved["spec"]["warmStart"] = {"uri": warm.uri}
     content = {
         "model": _resource(model),
-        "training": _resource(training),
+        "training": resolved,
         "attempt": attempt,
     }
     labels = {**_labels(training), LABEL_ATTEMPT: str(attempt)}
@@ -98,7 +109,14 @@ def _resource(resource: RecModel | RecTraining) -> dict[str, Any]:
     }
 
 
-def _job(model: RecModel, training: RecTraining, attempt: int, input_hash: str, runtime: RuntimeSettings) -> Manifest:
+def _job(
+    model: RecModel,
+    training: RecTraining,
+    attempt: int,
+    input_hash: str,
+    runtime: RuntimeSettings,
+    warm: WarmSource | None,
+) -> Manifest:
     spec, name = training.spec, training.metadata.name
     labels = {**_labels(training), LABEL_ATTEMPT: str(attempt)}
     pod_labels = {**MANAGED, **labels}
@@ -109,13 +127,17 @@ def _job(model: RecModel, training: RecTraining, attempt: int, input_hash: str, 
         *redis_password(spec.publish.redis.password_from if spec.publish else None),
     ]
     credentials = spec.checkpoint.credentials
-    env_from = [{"secretRef": {"name": credentials.secret_ref.name}}] if credentials else None
+    stores: list[dict[str, Any]] = [{"secretRef": {"name": credentials.secret_ref.name}}] if credentials else []
+    # The driver takes dense weights and shards take rows; workers read no epoch.
+    taken = [{"prefix": WARM_PREFIX, "secretRef": {"name": warm.secret}}] if warm and warm.secret else []
     servers, workers = spec.parameter_servers, spec.workers
     head = Resources(cpu=runtime.head_cpu, memory=runtime.head_memory)
     source = source_access(spec.source)
     input_and_files = {**mounted(model, attempt_name(name, attempt)), **source.volumes}
 
-    def pod(container: str, resources: Resources, reads_source: bool, **more: Any) -> dict[str, Any]:
+    def pod(
+        container: str, resources: Resources, *, reads_source: bool, reads_epochs: bool, **more: Any
+    ) -> dict[str, Any]:
         own_env, from_ = (source.env, source.env_from) if reads_source else ([], [])
         return ray_pod(
             container,
@@ -123,7 +145,7 @@ def _job(model: RecModel, training: RecTraining, attempt: int, input_hash: str, 
             runtime,
             labels=pod_labels,
             env=[*env, *own_env],
-            env_from=[*(env_from or []), *from_] or None,
+            env_from=[*stores, *(taken if reads_epochs else []), *from_] or None,
             **more,
         )
 
@@ -147,20 +169,33 @@ def _job(model: RecModel, training: RecTraining, attempt: int, input_hash: str, 
                 "authOptions": RAY_AUTHENTICATION,
                 "headGroupSpec": {
                     "rayStartParams": start_params(0, head=True),
-                    "template": pod("driver", head, True, volumes=input_and_files, service_account=account_name(name)),
+                    "template": pod(
+                        "driver",
+                        head,
+                        reads_source=True,
+                        reads_epochs=True,
+                        volumes=input_and_files,
+                        service_account=account_name(name),
+                    ),
                 },
                 "workerGroupSpecs": [
                     worker_group(
                         "shards",
                         servers.replicas,
                         start_params(0, {"kuberec_shard": 1}),
-                        pod("shard", servers.resources, False),
+                        pod("shard", servers.resources, reads_source=False, reads_epochs=True),
                     ),
                     worker_group(
                         "workers",
                         workers.replicas,
                         start_params(0, {"kuberec_worker": 1}),
-                        pod("worker", workers.resources, True, volumes={**mounted(model), **source.volumes}),
+                        pod(
+                            "worker",
+                            workers.resources,
+                            reads_source=True,
+                            reads_epochs=False,
+                            volumes={**mounted(model), **source.volumes},
+                        ),
                     ),
                 ],
             },

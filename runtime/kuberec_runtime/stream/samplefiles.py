@@ -16,7 +16,7 @@ import obstore
 import pyarrow as pa
 from obstore.exceptions import BaseError, NotFoundError
 
-from kuberec_runtime.objects import REMOTE_SCHEMES, open_remote
+from kuberec_runtime.objects import REMOTE_SCHEMES, open_remote, under
 from kuberec_runtime.stream.listing import Found, root_of
 from kuberec_runtime.stream.source import FileChangedError, SourceError, SourceUnavailableError, Unit
 
@@ -25,8 +25,7 @@ PREFIX = "KUBEREC_SOURCE_"
 
 def source_environment(env: Mapping[str, str]) -> dict[str, str]:
     """The environment in which files of samples are opened."""
-    own = {name.removeprefix(PREFIX): value for name, value in env.items() if name.startswith(PREFIX)}
-    return own or dict(env)
+    return under(PREFIX, env)
 
 
 def list_files(folder: str) -> Iterator[Found]:

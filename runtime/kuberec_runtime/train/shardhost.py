@@ -36,7 +36,7 @@ from kuberec_runtime.table.table import Consumer, Rows
 from kuberec_runtime.train.eviction import rule_of
 from kuberec_runtime.train.job import Job
 from kuberec_runtime.train.memory import MIB, Holding
-from kuberec_runtime.train.warmstart import warm_rows
+from kuberec_runtime.train.warmstart import open_source, warm_rows
 from kuberec_runtime.wire.server import Shard
 from kuberec_runtime.wire.shardstate import Cut, ShardConfig
 
@@ -127,7 +127,7 @@ class ShardHost:
         Raises:
             CorruptFile: a file of the other training's epoch is missing or broken.
         """
-        store = open_store(taken.uri, os.environ)
+        store = open_source(taken.uri)
         tables = self._ready.state.tables
         for width, rows in warm_rows(store, read_manifest(store, taken.manifest), taken):
             own = shard_of(rows.keys, self._count) == self._index

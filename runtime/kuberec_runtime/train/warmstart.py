@@ -32,12 +32,15 @@ from kuberec_runtime.checkpoint import (
 )
 from kuberec_runtime.models.flat import WeightShapes, by_name, joined
 from kuberec_runtime.models.weights import read_weights
+from kuberec_runtime.objects import under
 from kuberec_runtime.table import Rows
 from kuberec_runtime.table.buckets import I64, ID_BITS, split_key
 from kuberec_runtime.table.dense import DenseState
 from kuberec_runtime.train.job import Job
 from kuberec_runtime.train.rowstate import check_row_state
 
+PREFIX = "KUBEREC_WARM_"
+"""Of the credentials of the other training's checkpoint, where they are not this one's."""
 TAKEN, INITIALISED, DROPPED = "Taken", "Initialised", "Dropped"
 
 
@@ -47,16 +50,25 @@ class WarmStartError(Exception):
 
 def take(warm: WarmStart, job: Job, fresh: DenseState, shapes: WeightShapes) -> tuple[DenseState, WarmTaken]:
     """Decides what a new training takes, and returns the dense state that it begins with; errors as of `choose`."""
-    store = open_store(warm.uri, os.environ)
-    taken, source = choose(warm, store, job, shapes)
+    if warm.uri is None:
+        raise WarmStartError(
+            "spec.warmStart.trainingRef is resolved by the operator; in a local run give warmStart.uri, the other "
+            "training's checkpoint.uri"
+        )
+    store = open_source(warm.uri)
+    taken, source = choose(store, job, shapes)
     return take_dense(store, source, taken, fresh, shapes), taken
 
 
-def choose(warm: WarmStart, store: Store, job: Job, shapes: WeightShapes) -> tuple[WarmTaken, Manifest]:
+def open_source(uri: str) -> Store:
+    """Opens the other training's checkpoint with `KUBEREC_WARM_...` credentials, if any is set, else with our own."""
+    return open_store(uri, under(PREFIX, os.environ))
+
+
+def choose(store: Store, job: Job, shapes: WeightShapes) -> tuple[WarmTaken, Manifest]:
     """Decides what a new training takes.
 
     Args:
-        warm: the wish.
         store: the other training's checkpoint.
         job: the new training.
         shapes: names and shapes of its dense weights.
@@ -74,16 +86,16 @@ def choose(warm: WarmStart, store: Store, job: Job, shapes: WeightShapes) -> tup
     except StoreError:
         raise
     except CheckpointError as error:
-        raise WarmStartError(f"warmStart.uri {warm.uri}: {error}") from error
+        raise WarmStartError(f"warm start from {store.uri}: {error}") from error
     if plan is None or not plan.manifest.files:
         raise WarmStartError(
-            f"warmStart.uri {warm.uri} holds no committed epoch\n"
+            f"warm start from {store.uri} holds no committed epoch\n"
             "  give the checkpoint.uri of a training that has committed one, or leave spec.warmStart away"
         )
     manifest = plan.manifest
     if not manifest.tables or manifest.plan is None:
         raise WarmStartError(
-            f"epoch {manifest.epoch} of {warm.uri} does not name its tables: it was written by an older release\n"
+            f"epoch {manifest.epoch} of {store.uri} does not name its tables: it was written by an older release\n"
             "  let this release commit one more epoch there first"
         )
     check_row_state(manifest, job.model.spec.embeddings.defaults.optimizer)
@@ -92,12 +104,12 @@ def choose(warm: WarmStart, store: Store, job: Job, shapes: WeightShapes) -> tup
     taken = tuple(name for name, shape in shapes if known.get(name) == tuple(shape))
     if not taken and not any(table.verdict == TAKEN for table in tables):
         raise WarmStartError(
-            f"epoch {manifest.epoch} of {warm.uri} has no table and no dense weight that this model could take\n"
+            f"epoch {manifest.epoch} of {store.uri} has no table and no dense weight that this model could take\n"
             "  tables: " + "; ".join(f"{t.name}: {t.reason}" for t in tables)
         )
     fresh = tuple(name for name, _ in shapes if name not in taken)
     ref = WarmTaken(
-        uri=warm.uri,
+        uri=store.uri,
         manifest=plan.committed.manifest,
         epoch=manifest.epoch,
         attempt=manifest.attempt,

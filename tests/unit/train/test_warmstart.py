@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from kuberec_api import RecModel, RecTraining
+from kuberec_api.meta import LocalRef
 from kuberec_api.training import WarmStart
 from kuberec_runtime.checkpoint import (
     CommitLog,
@@ -28,7 +29,16 @@ from kuberec_runtime.table.dense import DenseState
 from kuberec_runtime.train.exitcode import classify
 from kuberec_runtime.train.job import Job
 from kuberec_runtime.train.rowstate import OptimizerMismatchError, reference
-from kuberec_runtime.train.warmstart import WarmStartError, choose, readable, summary, take_dense, warm_rows
+from kuberec_runtime.train.warmstart import (
+    WarmStartError,
+    choose,
+    open_source,
+    readable,
+    summary,
+    take,
+    take_dense,
+    warm_rows,
+)
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "feed.yaml"
 SHAPES = (("a", (2, 2)), ("b", (3,)))
@@ -98,7 +108,7 @@ def source(tmp_path: Path) -> tuple[Store, Job]:
 
 
 def chosen(source: tuple[Store, Job], new: Job) -> Any:
-    return choose(WarmStart(uri=source[0].uri), source[0], new, NEW_SHAPES)
+    return choose(source[0], new, NEW_SHAPES)
 
 
 def test_of_the_same_model_every_table_is_taken(source: tuple[Store, Job]) -> None:
@@ -160,5 +170,24 @@ def test_an_epoch_that_is_gone_is_named_with_its_owner(source: tuple[Store, Job]
 def test_a_place_without_a_commit_is_an_error_that_no_retry_mends(tmp_path: Path) -> None:
     store = open_store(f"file://{tmp_path}/nothing")
     with pytest.raises(WarmStartError, match="holds no committed epoch") as error:
-        choose(WarmStart(uri=store.uri), store, job(), SHAPES)
+        choose(store, job(), SHAPES)
     assert classify(error.value).permanent and classify(error.value).reason == "WarmStartFailed"
+
+
+def test_a_reference_that_nobody_has_resolved_says_what_to_write() -> None:
+    reference = WarmStart(training_ref=LocalRef(name="yesterday"))
+    zeros = np.zeros(7, np.float32)
+    with pytest.raises(WarmStartError, match=r"in a local run give warmStart\.uri") as error:
+        take(reference, job(), DenseState(zeros, zeros, zeros, 0), SHAPES)
+    assert classify(error.value).permanent
+
+
+def test_credentials_of_the_other_checkpoint_are_not_mixed_with_our_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[tuple[str, dict[str, str]]] = []
+    monkeypatch.setattr("kuberec_runtime.train.warmstart.open_store", lambda uri, env: opened.append((uri, env)))
+    monkeypatch.setenv("AWS_ENDPOINT", "http://ours")
+    open_source("s3://b/a")
+    assert opened[0][1]["AWS_ENDPOINT"] == "http://ours"
+    monkeypatch.setenv("KUBEREC_WARM_AWS_ACCESS_KEY_ID", "theirs")
+    open_source("s3://b/a")
+    assert opened[1] == ("s3://b/a", {"AWS_ACCESS_KEY_ID": "theirs"})
