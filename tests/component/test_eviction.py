@@ -31,7 +31,7 @@ def training(tmp_path: Path) -> Iterator[Training]:
 
 
 def test_the_tier_holds_no_row_that_the_last_epoch_does_not(training: Training) -> None:
-    training.start(crash_at="driver.committed@3")
+    training.start(crash_at="driver.committed@2")
     assert training.wait() == -9, training.log()[-3000:]
     training.start()
     assert training.wait() == 0, training.log()[-3000:]
