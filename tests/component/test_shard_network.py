@@ -2,7 +2,6 @@
 
 import socket
 import struct
-import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +13,7 @@ from kuberec_runtime.table import shard_of
 from kuberec_runtime.wire import CutTimeout, Patience, Shard, ShardLost, ShardPool, WireRefused
 from kuberec_runtime.wire.frames import HEADER, MAGIC, VERSION, Inbox, Kind, pack_header, send_frame
 from kuberec_runtime.wire.messages import Hello, pack_hello, parse_reason
+from tests.component.breaking_proxies import BreakingProxy
 from tests.unit.wire.shards import DIGEST, TOKEN, config
 
 DENSE = 5
@@ -156,46 +156,6 @@ def test_garbage_never_hurts_a_shard(shards: Callable[..., list[Shard]]) -> None
 def resident_bytes() -> int:
     with open("/proc/self/statm") as statm:
         return int(statm.read().split()[1]) * 4096
-
-
-class BreakingProxy:
-    """Forwards to a shard and breaks every connection after a random number of bytes, in either direction."""
-
-    def __init__(self, target: tuple[str, int], seed: int, breaks: int) -> None:
-        self._target, self._rng, self.left = target, np.random.default_rng(seed), breaks
-        self._lock = threading.Lock()
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.address: tuple[str, int] = self._listener.getsockname()
-        self.stop = self._listener.close
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                near, _ = self._listener.accept()
-            except OSError:
-                return
-            far = socket.create_connection(self._target)
-            with self._lock:
-                budgets = [int(self._rng.integers(150, 60_000)) if self.left else 1 << 62 for _ in range(2)]
-            for source, sink, budget in ((near, far, budgets[0]), (far, near, budgets[1])):
-                threading.Thread(target=self._forward, args=(source, sink, budget), daemon=True).start()
-
-    def _forward(self, source: socket.socket, sink: socket.socket, budget: int) -> None:
-        try:
-            while budget > 0 and (data := source.recv(min(budget, 4096))):
-                sink.sendall(data)
-                budget -= len(data)
-        except OSError:
-            pass
-        if budget <= 0:
-            with self._lock:
-                self.left = max(self.left - 1, 0)
-        for sock in (source, sink):
-            try:
-                sock.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
 
 
 @pytest.mark.parametrize("seed", range(3))

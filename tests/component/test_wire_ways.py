@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import threading
@@ -16,7 +15,8 @@ import pytest
 
 from kuberec_api.training import RowType
 from kuberec_runtime.wire import Patience, Shard, ShardLost, ShardPool, Terms
-from tests.component.test_shard_network import QUICK, BreakingProxy, eventually
+from tests.component.breaking_proxies import BreakingProxy, FlippingProxy
+from tests.component.test_shard_network import QUICK, eventually
 from tests.component.wire_worker import ROWS
 from tests.unit.wire.shards import DIGEST, TOKEN, config
 
@@ -210,48 +210,6 @@ def test_a_worker_killed_in_the_middle_of_a_push_leaves_nothing_and_its_retry_co
     del pool
     eventually(lambda: one.report().connections == 0 and mapped() == before)
     assert set(os.listdir("/dev/shm")) <= files
-
-
-class FlippingProxy:
-    """Forwards to a shard and flips one bit of every connection, at a random byte, as long as flips are left."""
-
-    def __init__(self, target: tuple[str, int], flips: float, seed: int) -> None:
-        self._target, self.left, self._rng = target, flips, np.random.default_rng(seed)
-        self._lock = threading.Lock()
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.address: tuple[str, int] = self._listener.getsockname()
-        self.stop = self._listener.close
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                near, _ = self._listener.accept()
-            except OSError:
-                return
-            far = socket.create_connection(self._target)
-            for source, sink in ((near, far), (far, near)):
-                threading.Thread(target=self._forward, args=(source, sink), daemon=True).start()
-
-    def _forward(self, source: socket.socket, sink: socket.socket) -> None:
-        with self._lock:
-            at, bit = int(self._rng.integers(0, 60_000)), int(self._rng.integers(8))
-        try:
-            while data := bytearray(source.recv(4096)):
-                with self._lock:
-                    if 0 <= at < len(data) and self.left > 0:
-                        data[at] ^= 1 << bit
-                        self.left -= 1
-                at -= len(data)
-                sink.sendall(data)
-        except OSError:
-            pass
-        for sock in (source, sink):
-            try:
-                sock.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
-            sock.close()  # with bytes unread, so that a sender who waits for room is told
 
 
 def test_a_flipped_bit_is_noticed_and_every_push_applied_once(shard: Callable[..., Shard]) -> None:
