@@ -50,12 +50,13 @@ def warm() -> None:
     rows = {width: np.zeros((len(keys), width), np.float32) for width, keys in lookup.keys.items()}
     x = assemble(layout, features, lookup, rows)
     for width, pushed in gradients(lookup, np.zeros_like(x)).items():
-        way = route(lookup.keys[width], 2)
-        merge_rows(group_rows(pushed, way.order), way.order, pushed)
+        order = np.arange(len(pushed), dtype=np.int32)
+        merge_rows(group_rows(pushed, order), order, pushed)
         cache = RowCache(width, 64)
         found = np.ones(len(pushed), np.bool_)
         cache.admit(lookup.keys[width], pushed, found, cache.generation)
         cache.read(lookup.keys[width])
+    route(np.arange(64), 2)
     for optimizer in DenseOptimizerKind:
         DenseWeights(4, DenseOptimizer(kind=optimizer)).apply(np.zeros(4, np.float32))
 

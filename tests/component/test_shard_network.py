@@ -100,7 +100,7 @@ def test_another_wire_version_is_refused_with_a_reason(shards: Callable[..., lis
         inbox = Inbox()
         header = inbox.header(sock, 4096)
         assert header.kind is Kind.REFUSED
-        assert "wire version 3, this side 2" in parse_reason(inbox.body(sock, header.length))
+        assert "wire version 4, this side 3" in parse_reason(inbox.body(sock, header.length))
 
 
 def test_a_stale_incarnation_is_refused_even_while_connected(shards: Callable[..., list[Shard]]) -> None:
@@ -126,8 +126,8 @@ def test_garbage_never_hurts_a_shard(shards: Callable[..., list[Shard]]) -> None
         (True, pack_header(Kind.PUSH, 2**32 - 1)),
         (True, pack_header(Kind.HELLO, 8) + b"x" * 8),
         (True, pack_header(Kind.ROWS, 8) + b"x" * 8),
-        (True, pack_header(Kind.PULL, 40) + struct.pack("<QIIQQQ", 1, 1, 0, 0, 2, 2**60)),
-        (True, pack_header(Kind.PULL, 48) + struct.pack("<QIIQQQq", 1, 1, 0, 0, 2, 1, -4)),
+        (True, pack_header(Kind.PULL, 32) + struct.pack("<QIIQQ", 1, 1, 0, 2, 2**60)),
+        (True, pack_header(Kind.PULL, 40) + struct.pack("<QIIQQq", 1, 1, 0, 2, 1, -4)),
         (False, pack_header(Kind.HELLO, 2**31)),
         (False, pack_header(Kind.PULL, 0)),
         (False, b""),

@@ -13,7 +13,8 @@ from kuberec_runtime.wire import Shard, ShardPool, Terms, WireError, messages
 from kuberec_runtime.wire.channel import Channel
 from kuberec_runtime.wire.dial import dial
 from kuberec_runtime.wire.frames import BODY_LIMIT, SHARED, Kind, pack_header
-from kuberec_runtime.wire.messages import Hello
+from kuberec_runtime.wire.messages import Fetch, Hello, Placed
+from kuberec_runtime.wire.segment import Memory
 from tests.component.test_shard_network import QUICK, eventually, resident_bytes
 from tests.unit.wire.shards import DIGEST, TOKEN, config
 
@@ -27,15 +28,15 @@ def hello(worker: int, incarnation: int, share: bool) -> Hello:
     return Hello(0, 1, worker, incarnation, DIGEST, TOKEN, FULL, share)
 
 
-def example(rng: np.random.Generator, sequence: int) -> tuple[Kind, np.ndarray]:
-    """A frame as a worker would send it."""
+def example(rng: np.random.Generator, sequence: int, memory: Memory | None) -> tuple[Kind, np.ndarray]:
+    """A frame as a worker would send it; keys and positions of a fetch are mutated where they lie."""
     keys = {2: rng.integers(0, 500, int(rng.integers(0, 40))), 3: rng.integers(0, 500, 3)}
     counts = {width: array.size for width, array in keys.items()}
-    which = int(rng.integers(3))
+    which = int(rng.integers(4 if memory is not None else 3))
     if which == 0:
-        body = np.empty(messages.pull_size(counts), np.uint8)
-        messages.write_pull(body, sequence, keys, int(rng.integers(0, 2**13)), int(rng.integers(0, 2**12)))
-        return Kind.PULL, body
+        return Kind.PULL, np.frombuffer(b"".join(bytes(p) for p in messages.pack_pull(sequence, keys)), np.uint8)
+    if which == 3 and memory is not None:
+        return Kind.FETCH, np.frombuffer(messages.pack_fetch(placed(rng, sequence, keys, memory)), np.uint8)
     if which == 1:
         body = np.empty(messages.push_size(counts, 2, 4, FULL), np.uint8)
         places = messages.write_push(body, sequence, 5, keys, {0: 1, 7: 2}, np.zeros(4, np.float32), FULL)
@@ -45,6 +46,21 @@ def example(rng: np.random.Generator, sequence: int) -> tuple[Kind, np.ndarray]:
     return Kind(int(rng.choice([k.value for k in Kind]))), rng.integers(0, 256, int(rng.integers(0, 64))).astype(
         np.uint8
     )
+
+
+def placed(rng: np.random.Generator, request: int, keys: dict[int, np.ndarray], memory: Memory) -> Fetch:
+    """A fetch, half of them with positions, and with one of four wrong keys or positions where they lie."""
+    blocks = []
+    for number, (width, array) in enumerate(keys.items()):
+        start, n = (1 + number) << 14, array.size
+        memory.arena.segment.span(start, 8 * n).view(np.int64)[:] = array
+        order = memory.arena.segment.span(start + 4096, 4 * n).view(np.int32)
+        order[:] = rng.permutation(n)
+        if n and rng.integers(4) == 0:
+            order[int(rng.integers(n))] = int(rng.choice([-1, n, 2**31 - 1, -(2**31)]))
+        in_order = bool(rng.integers(2))
+        blocks.append(Placed(width, n, start, 0 if in_order else start + 4096, start + 8192, n))
+    return Fetch(request, 0, int(rng.integers(0, 5)), tuple(blocks))
 
 
 def mutate(rng: np.random.Generator, raw: bytearray) -> bytearray:
@@ -86,20 +102,22 @@ def poke(channel: Channel, raw: bytes) -> None:
 @pytest.mark.parametrize("share", [False, True], ids=["tcp", "shared"])
 def test_mutated_frames_never_hurt_a_shard(share: bool) -> None:
     """A connection that is left at the end would be a thread that hangs, a refused push a shard that broke."""
-    shard = Shard(config(0, 1, workers=2, dense_size=4, widths=(2, 3)), segment_bytes=1 << 20)
+    shard = Shard(config(0, 1, workers=2, dense_size=4, widths=(2, 3)))
+    memory = Memory(1 << 20) if share else None
     address = shard.listen()
     rng = np.random.default_rng([SEED, share])
     good = ShardPool.connect([address], TOKEN, DIGEST, 1, 0, QUICK, Terms(share=share))
     before = resident_bytes()
     for number in range(FRAMES):
-        channel = dial(address, hello(0, number, share), 5, 20, checked=False).channel
-        assert (channel.segment is not None) == share
-        kind, body = example(rng, number)
-        if channel.segment is not None:
+        channel = dial(address, hello(0, number, share), 5, 20, checked=False, memory=memory).channel
+        assert (channel.arena is not None) == share
+        kind, body = example(rng, number, memory)
+        if memory is not None and kind is not Kind.FETCH:
             # The body is mutated where it lies; its place and length go through the socket, and are mutated there.
-            place = int(rng.integers(0, channel.segment.size // 64 - body.size // 64 - 1))
-            changed = np.frombuffer(bytes(mutate(rng, bytearray(body))), np.uint8)[: channel.segment.size - place * 64]
-            channel.segment.part(place, changed.size)[:] = changed
+            segment = memory.arena.segment
+            place = int(rng.integers(0, segment.size // 64 - body.size // 64 - 1))
+            changed = np.frombuffer(bytes(mutate(rng, bytearray(body))), np.uint8)[: segment.size - place * 64]
+            segment.part(place, changed.size)[:] = changed
             raw = bytes(mutate(rng, bytearray(pack_header(kind, body.size, SHARED, place))))
         else:
             raw = bytes(mutate(rng, bytearray(pack_header(kind, body.size) + body.tobytes())))
@@ -135,9 +153,54 @@ def test_a_length_alone_costs_no_memory() -> None:
     shard.close()
 
 
+def test_positions_that_change_while_rows_are_placed_lead_nowhere_else() -> None:
+    """Rows may land anywhere among those of the fetch, and not one float beside them."""
+    shard = Shard(config(0, 1, dense_size=0))
+    memory, n = Memory(1 << 20), 2000
+    segment = memory.arena.segment
+    keys, order = segment.span(0, 8 * n).view(np.int64), segment.span(1 << 16, 4 * n).view(np.int32)
+    around = segment.span(1 << 18, 3 * 8 * n).view(np.float32)
+    fetch = Fetch(1, 0, 0, (Placed(2, n, 0, 1 << 16, (1 << 18) + 8 * n, n),))
+    address = shard.listen()
+    over = threading.Event()
+
+    def scribble() -> None:
+        rng = np.random.default_rng(SEED)
+        while not over.is_set():
+            order[int(rng.integers(n))] = int(rng.choice([-1, n, -n, 2 * n - 1, 2**31 - 1, -(2**31), 5]))
+            keys[int(rng.integers(n))] = int(rng.choice([-1, 2**62, 77]))
+
+    scribbler = threading.Thread(target=scribble)
+    scribbler.start()
+    answered = 0
+    try:
+        for incarnation in range(400):
+            keys[:], order[:], around[:] = np.arange(n), np.arange(n), 7
+            channel = dial(address, hello(0, incarnation, True), 5, 20, checked=False, memory=memory).channel
+            keys[:], order[:] = np.arange(n), np.arange(n)
+            try:
+                channel.send(Kind.FETCH, [messages.pack_fetch(fetch)])
+                answered += channel.receive(1 << 16).kind is Kind.ROWS
+            except ConnectionError:
+                pass
+            finally:
+                channel.close()
+            eventually(lambda: shard.report().connections == 0)
+            assert (around[: 2 * n] == 7).all() and (around[4 * n :] == 7).all()
+    finally:
+        over.set()
+        scribbler.join()
+    assert shard.report().refused > 0
+    pool = ShardPool.connect([address], TOKEN, DIGEST, 0, 400, QUICK)
+    assert pool.pull({2: np.arange(n)}).rows[2].shape == (n, 2)
+    pool.close()
+    shard.close()
+
+
 def test_memory_that_changes_while_it_is_read_never_hurts_a_shard() -> None:
     """What a shard checks is a copy: keys that change after the check must not lead out of its tables."""
-    shard = Shard(config(0, 1, dense_size=0), segment_bytes=1 << 20)
+    shard = Shard(config(0, 1, dense_size=0))
+    memory = Memory(1 << 20)
     address = shard.listen()
     over = threading.Event()
     answered = incarnation = 0
@@ -157,10 +220,9 @@ def test_memory_that_changes_while_it_is_read_never_hurts_a_shard() -> None:
     scribbler.start()
     try:
         for round_ in range(400):
-            channel = dial(address, hello(0, incarnation, True), 5, 20, checked=False).channel
+            channel = dial(address, hello(0, incarnation, True), 5, 20, checked=False, memory=memory).channel
             incarnation += 1
-            assert channel.segment is not None
-            target[0] = channel.segment.part(0, size)
+            target[0] = memory.arena.segment.part(0, size)
             try:
                 for sequence in range(20):
                     target[0][:] = body

@@ -1,7 +1,7 @@
 """One end of a connection: frames in order over a socket, their bodies in it or in a segment that both sides map.
 
 The socket orders everything and wakes the reader, whichever way a body goes, so the protocol, its limits and what
-happens when a peer dies are the same on both ways, and each frame may take either.
+happens when a peer dies are the same on both ways, and each push may take either.
 """
 
 import socket
@@ -13,24 +13,53 @@ from kuberec_runtime.wire.frames import (
     SHARED,
     Body,
     Buffer,
+    Header,
     Inbox,
     Kind,
     checksum,
     pack_header,
+    receive_exactly,
     send_all,
     send_frame,
 )
 from kuberec_runtime.wire.segment import Arena, Region, Segment
 
+_ZEROS = bytes(1 << 16)
+
 
 @dataclass(frozen=True)
 class Frame:
-    """A received frame; `body` is valid until the next one. `shared`: it lies in the segment, from line `place` on."""
+    """A received frame; `body` is valid until the next one. `shared`: it lies in the segment."""
 
     kind: Kind
     body: Body
     shared: bool
-    place: int
+
+
+class Sending:
+    """A frame whose body of `size` bytes is sent in pieces; whole, at the end, if it is checked."""
+
+    def __init__(self, channel: "Channel", kind: Kind, size: int) -> None:
+        self._channel, self._kind, self._left = channel, kind, size
+        self._head: bytes | None = pack_header(kind, size)
+        self._whole: list[Buffer] = []
+
+    def send(self, parts: list[Buffer]) -> None:
+        """Sends further bytes, which may be changed afterwards; raises OSError."""
+        self._left -= sum(map(len, parts))
+        if self._channel.checked:
+            self._whole += map(bytes, parts)
+            if not self._left:
+                self._channel.send(self._kind, self._whole)
+            return
+        if self._head is not None:
+            parts, self._head = [self._head, *parts], None
+        send_all(self._channel.sock, [memoryview(part) for part in parts if len(part)])
+
+    def fill_up(self) -> None:
+        """If the frame has begun, sends zeros for what is missing, so that another can follow; raises OSError."""
+        while self._head is None and self._left:
+            self.send([_ZEROS[: self._left]])
 
 
 class Channel:
@@ -59,17 +88,23 @@ class Channel:
         head = pack_header(kind, body.size, SHARED | (CHECKED if self.checked else 0), place)
         send_all(self.sock, [memoryview(head + checksum(head, [body.data]) if self.checked else head)])
 
-    def receive(self, limit: int) -> Frame:
-        """Waits for the next frame.
+    def sending(self, kind: Kind, size: int) -> Sending:
+        """Begins a frame with a body of `size` bytes."""
+        return Sending(self, kind, size)
 
-        Raises:
-            OSError: the connection is broken, or the receive timeout passed.
-            FrameDamaged: bits changed on the way.
-            FrameError: it is no frame of this protocol, or reaches beyond a limit.
-        """
+    def header(self, limit: int) -> Header:
+        """Waits for the next header; `body` or `rest` must follow. Raises as `receive`."""
         header = self._inbox.header(self.sock, limit, self.checked)
         if self.checked is None:
             self.checked = bool(header.flags & CHECKED)
+        return header
+
+    def rest(self, out: Body) -> None:
+        """Receives further bytes of a body that lies in the stream and is not checked; raises OSError."""
+        receive_exactly(self.sock, out.data)
+
+    def body(self, header: Header) -> Frame:
+        """Receives what follows a header; raises as `receive`."""
         shared = bool(header.flags & SHARED)
         if not shared:
             body = self._inbox.body(self.sock, header.length)
@@ -79,7 +114,17 @@ class Channel:
             body = self.segment.part(header.place, header.length)
         if self.checked:
             self._inbox.verify(body)
-        return Frame(header.kind, body, shared, header.place)
+        return Frame(header.kind, body, shared)
+
+    def receive(self, limit: int) -> Frame:
+        """Waits for the next frame.
+
+        Raises:
+            OSError: the connection is broken, or the receive timeout passed.
+            FrameDamaged: bits changed on the way.
+            FrameError: it is no frame of this protocol, or reaches beyond a limit.
+        """
+        return self.body(self.header(limit))
 
     def hang_up(self) -> None:
         """Breaks the connection; whoever uses it wakes up."""

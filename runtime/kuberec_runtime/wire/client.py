@@ -1,25 +1,37 @@
 """All shards as a worker sees them: one pull, one push, one mark; split by bucket on the way out, merged on the way in.
 
+With shards of the same machine a pull lies in memory that all of them map: keys, where their rows go, and the rows,
+which every shard writes to their final place. That memory is free again when the last array on it is gone. What a pull
+that failed had placed is not used again: a shard may still be writing there.
+
 A pool belongs to one incarnation of a worker. Pulls may come from one thread and pushes from another; two pulls do not
 run at once (two threads that both fill sockets and do not read could wait for each other).
 """
 
+import logging
+import math
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from itertools import accumulate
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from kuberec_api.training import RowType
 from kuberec_runtime.table.buckets import I64
 from kuberec_runtime.table.initial import F32
 from kuberec_runtime.wire import messages
-from kuberec_runtime.wire.errors import FrameError
-from kuberec_runtime.wire.halves import Values, decode, encode
+from kuberec_runtime.wire.frames import LINE
+from kuberec_runtime.wire.halves import Values, encode
 from kuberec_runtime.wire.link import Link, Patience, Terms
-from kuberec_runtime.wire.messages import Hello
-from kuberec_runtime.wire.routing import Route, dense_slice, group_rows, merge_rows, route
+from kuberec_runtime.wire.messages import Fetch, Hello, Placed
+from kuberec_runtime.wire.routing import I32, Route, dense_slice, group_rows, route, route_words
+from kuberec_runtime.wire.segment import Arena, Memory, lease
+from kuberec_runtime.wire.share import Share
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -27,19 +39,38 @@ class Pulled:
     """Answer of a pull.
 
     Attributes:
-        rows: float32, shape (n, width), by width, in the order of the keys asked for.
-        dense: float32, shape (d,), the whole vector of dense weights.
+        rows: float32, shape (n, width), by width, in the order of the keys asked for; perhaps in shared memory.
+        dense: float32, shape (d,), the whole vector of dense weights; likewise.
     """
 
     rows: dict[int, F32]
     dense: F32
 
 
+class _Room:
+    """Arrays in shared memory, or in private memory if one of them does not fit there; `shared` says which."""
+
+    def __init__(self, arena: Arena | None) -> None:
+        self._arena = arena
+        self.shared = arena is not None
+
+    def array(self, dtype: type[np.generic], *shape: int) -> tuple[npt.NDArray[Any], int]:
+        """An array, and the byte of the segment at which it begins."""
+        size = math.prod(shape) * np.dtype(dtype).itemsize
+        region = self._arena.take(size) if self._arena is not None and self.shared else None
+        if region is None:
+            self.shared = False
+            return np.empty(shape, dtype), 0
+        return lease(region, dtype, *shape), region.place * LINE
+
+
 class ShardPool:
     """Connections of one worker to all shards."""
 
-    def __init__(self, links: Sequence[Link]) -> None:
+    def __init__(self, links: Sequence[Link], memory: Memory | None = None) -> None:
         self._links = links
+        self._memory = memory
+        self._abandoned: list[list[Share]] = []
         self._pulling = threading.Lock()
         self._pushing = threading.Lock()
         self._request = 0
@@ -75,15 +106,19 @@ class ShardPool:
         """
         links: list[Link] = []
         terms = terms or Terms()
+        memory = _memory(terms)
+        share = memory is not None
         try:
             for shard, (host, port) in enumerate(addresses):
-                hello = Hello(shard, len(addresses), worker, incarnation, digest, token, terms.values, terms.share)
-                links.append(Link((host, port), hello, patience or Patience(), terms))
+                hello = Hello(shard, len(addresses), worker, incarnation, digest, token, terms.values, share)
+                links.append(Link((host, port), hello, patience or Patience(), terms, memory))
         except BaseException:
             for link in links:
                 link.close()
+            if memory is not None:
+                memory.close()
             raise
-        return cls(links)
+        return cls(links, memory)
 
     @property
     def shards(self) -> int:
@@ -112,28 +147,57 @@ class ShardPool:
             ShardLost: a shard does not answer.
             WireRefused: a shard refuses, e.g. as this worker's incarnation is stale.
         """
-        shards = len(self._links)
         with self._pulling:
             self._request += 1
-            routes = {width: route(array, shards) for width, array in keys.items()}
-            out = {width: np.empty((array.size, width), np.float32) for width, array in keys.items()}
-            dense: list[F32] = [np.empty(0, np.float32)] * shards
+            out, dense, shares = self._shares(keys)
+            try:
+                for link, share in zip(self._links, shares, strict=True):
+                    link.ask(share)
+                for link in self._links:
+                    link.answered()
+            except BaseException:
+                self._abandoned.append(shares)
+                raise
+            self._dense = [share.dense.size for share in shares]
+            if sum(self._dense) != dense.size:
+                dense = np.concatenate([share.dense for share in shares])
+            return Pulled(out, dense)
 
-            def deliver(shard: int, rows: dict[int, Values], part: F32) -> None:
-                for width, way in routes.items():
-                    got, order = rows.get(width), way.order[way.part(shard)]
-                    if got is None or got.shape != (order.size, width):
-                        raise FrameError(f"shard {shard} answered other rows than were asked for")
-                    merge_rows(decode(got, self._values), order, out[width])
-                dense[shard] = part.copy()
-                self._dense[shard] = part.size
-
-            for link in self._links:
-                wanted = {width: way.keys[way.part(link.shard)] for width, way in routes.items()}
-                link.ask(self._request, wanted, self._dense[link.shard], partial(deliver, link.shard))
-            for link in self._links:
-                link.answered()
-            return Pulled(out, dense[0] if shards == 1 else np.concatenate(dense))
+    def _shares(self, keys: Mapping[int, I64]) -> tuple[dict[int, F32], F32, list[Share]]:
+        """Splits a pull; if all of it finds room in shared memory, it can be fetched."""
+        shards = range(len(self._links))
+        memory = _Room(self._memory.arena if self._memory and any(link.shares for link in self._links) else None)
+        dense, dense_at = memory.array(np.float32, sum(self._dense))
+        starts = [0, *accumulate(self._dense)]
+        out: dict[int, F32] = {}
+        routes: dict[int, Route] = {}
+        blocks: list[list[Placed]] = [[] for _ in shards]
+        for width, array in keys.items():
+            out[width], rows_at = memory.array(np.float32, array.size, width)
+            words, keys_at = memory.array(np.int64, route_words(array.size, len(shards)))
+            way = routes[width] = route(array, len(shards), words)
+            order_at = keys_at + 8 * way.keys.size
+            for shard in shards:
+                start, n = way.starts[shard], way.ends[shard] - way.starts[shard]
+                if way.order is None:
+                    placed = Placed(width, n, keys_at + 8 * start, 0, rows_at + 4 * width * start, n)
+                else:
+                    placed = Placed(width, n, keys_at + 8 * start, order_at + 4 * start, rows_at, array.size)
+                blocks[shard].append(placed)
+        shares = [
+            Share(
+                self._request,
+                {width: way.keys[way.part(shard)] for width, way in routes.items()},
+                {width: _places(way, shard, out[width]) for width, way in routes.items()},
+                dense[starts[shard] : starts[shard + 1]],
+                self._values,
+                Fetch(self._request, dense_at + 4 * starts[shard], self._dense[shard], tuple(blocks[shard]))
+                if memory.shared
+                else None,
+            )
+            for shard in shards
+        ]
+        return out, dense, shares
 
     def push(
         self,
@@ -184,15 +248,17 @@ class ShardPool:
                 region = link.outbox(messages.push_size(counts, len(applied), mine.size, self._values))
                 places = messages.write_push(region.bytes, sequence, watermark, wanted, applied, mine, self._values)
                 for width, way in routes.items():
-                    self._fill(places[width], grads[width], way.order[parts[width]])
+                    self._fill(places[width], grads[width], way, parts[width])
                 link.push(sequence, region)
 
-    def _fill(self, place: Values, grads: F32, order: I64) -> None:
+    def _fill(self, place: Values, grads: F32, way: Route, part: slice) -> None:
         """Gathers a shard's gradients to where they travel from."""
-        if self._values is RowType.FLOAT32:
-            group_rows(grads, order, place)
+        if way.order is None:
+            encode(grads[part], self._values, place)
+        elif self._values is RowType.FLOAT32:
+            group_rows(grads, way.order[part], place)
         else:
-            encode(group_rows(grads, order), self._values, place)
+            encode(group_rows(grads, way.order[part]), self._values, place)
 
     def wait(self, outstanding: int) -> None:
         """Returns once every shard has acknowledged all but `outstanding` pushes (bounded staleness).
@@ -219,3 +285,23 @@ class ShardPool:
         """Hangs up. Call `settle` first, or what is not acknowledged may be lost."""
         for link in self._links:
             link.close()
+        if self._memory is not None:
+            self._memory.close()
+            self._memory = None
+        self._abandoned.clear()
+
+
+def _places(way: Route, shard: int, out: F32) -> tuple[I32 | None, F32]:
+    part = way.part(shard)
+    return (None, out[part]) if way.order is None else (way.order[part], out)
+
+
+def _memory(terms: Terms) -> Memory | None:
+    """Memory to share, if it is asked for and there is any."""
+    if not terms.share:
+        return None
+    try:
+        return Memory(terms.segment)
+    except OSError as error:
+        log.info("this worker has no memory to share: %s", error.strerror or error)
+        return None

@@ -13,7 +13,7 @@ from kuberec_runtime.wire.channel import Channel
 from kuberec_runtime.wire.errors import FrameError, WireRefused
 from kuberec_runtime.wire.frames import Kind, tune
 from kuberec_runtime.wire.messages import Hello
-from kuberec_runtime.wire.segment import Arena, knock, take_over
+from kuberec_runtime.wire.segment import Memory, hand_over, knock
 
 _WELCOME_LIMIT = 1 << 16
 
@@ -26,15 +26,23 @@ class Dialled:
     reason: str = ""
 
 
-def dial(address: tuple[str, int], hello: Hello, timeout_s: float, answer_s: float, checked: bool) -> Dialled:
+def dial(
+    address: tuple[str, int],
+    hello: Hello,
+    timeout_s: float,
+    answer_s: float,
+    checked: bool,
+    memory: Memory | None = None,
+) -> Dialled:
     """Connects and shakes hands.
 
     Args:
         address: (host, port) of the shard's listener.
-        hello: who connects; `share` asks for shared memory.
+        hello: who connects; `share` asks the shard to map `memory`.
         timeout_s: for the handshake.
         answer_s: receive timeout afterwards.
         checked: whether every frame carries a checksum.
+        memory: what the worker shares.
 
     Raises:
         OSError: no connection, or it broke.
@@ -55,19 +63,14 @@ def dial(address: tuple[str, int], hello: Hello, timeout_s: float, answer_s: flo
     try:
         tune(sock)
         channel.send(Kind.HELLO, messages.pack_hello(hello))
-        answer = channel.receive(_WELCOME_LIMIT)
-        if answer.kind is Kind.REFUSED:
-            raise WireRefused(f"shard {hello.shard}: {messages.parse_reason(answer.body)}")
-        if answer.kind is not Kind.WELCOME:
-            raise FrameError(f"the answer to HELLO is {answer.kind.name}")
-        if size := messages.parse_number(answer.body, "WELCOME"):
-            try:
-                channel.segment = take_over(sock, size)
-                channel.arena = Arena(channel.segment)
-            except OSError as error:
-                reason = f"its memory can not be mapped ({error.strerror or error})"
+        if _welcome(channel, hello) and memory is not None:
+            hand_over(sock, memory.fd)
+            if _welcome(channel, hello):
+                channel.arena = memory.arena
+            else:
+                reason = "the shard can not map the worker's memory"
         elif sock.family == socket.AF_UNIX:
-            reason = "the shard has no memory to share"
+            reason = "the shard maps no memory"
         # A receive timeout of the kernel, not of Python: a blocking socket needs one call per read instead of two.
         sock.settimeout(None)
         whole, rest = divmod(answer_s, 1)
@@ -76,3 +79,13 @@ def dial(address: tuple[str, int], hello: Hello, timeout_s: float, answer_s: flo
     except BaseException:
         channel.close()
         raise
+
+
+def _welcome(channel: Channel, hello: Hello) -> int:
+    """What the shard's next WELCOME says."""
+    answer = channel.receive(_WELCOME_LIMIT)
+    if answer.kind is Kind.REFUSED:
+        raise WireRefused(f"shard {hello.shard}: {messages.parse_reason(answer.body)}")
+    if answer.kind is not Kind.WELCOME:
+        raise FrameError(f"the answer to HELLO is {answer.kind.name}")
+    return messages.parse_number(answer.body, "WELCOME")

@@ -22,7 +22,7 @@ import numpy.typing as npt
 from kuberec_runtime.wire.errors import FrameDamaged, FrameError
 
 MAGIC = 0x3257524B  # "KRW2", little endian
-VERSION = 2
+VERSION = 3
 HEADER = struct.Struct("<IBBHII")
 SUMS = struct.Struct("<II")
 CHECKED, SHARED = 1, 2
@@ -42,6 +42,7 @@ class Kind(IntEnum):
     PULL = 2
     PUSH = 3
     MARK = 4
+    FETCH = 5
     WELCOME = 16
     REFUSED = 17
     ROWS = 18

@@ -4,8 +4,7 @@ Invariants:
 - Whatever changes the shard (pushes, marks) is kept, in order, until the shard says that it is done; after a
   reconnection all of it is sent again before anything new. The shard drops what it had applied: each applies once.
 - There is no reader thread: whoever waits for an answer reads, one at a time, and hands out what it finds.
-- Reconnecting holds the send lock, so nothing overtakes what is sent again. What lay in the old connection's segment is
-  sent again through the stream: its memory stays mapped as long as it is kept.
+- Reconnecting holds the send lock, so nothing overtakes what is sent again. It is sent again through the stream.
 - Bytes under way are bounded: who would push more waits for acknowledgements first.
 """
 
@@ -21,20 +20,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from kuberec_api.training import RowType
-from kuberec_runtime.table.buckets import I64
-from kuberec_runtime.table.initial import F32
 from kuberec_runtime.wire import messages
-from kuberec_runtime.wire.channel import Channel, Frame
+from kuberec_runtime.wire.channel import Channel
 from kuberec_runtime.wire.dial import Dialled, dial
 from kuberec_runtime.wire.errors import FrameDamaged, FrameError, ShardLost, WireError, WireRefused
-from kuberec_runtime.wire.frames import BODY_LIMIT, Kind
-from kuberec_runtime.wire.halves import Values
+from kuberec_runtime.wire.frames import BODY_LIMIT, Header, Kind
 from kuberec_runtime.wire.messages import Hello
-from kuberec_runtime.wire.segment import Region
+from kuberec_runtime.wire.segment import SEGMENT_BYTES, Memory, Region
+from kuberec_runtime.wire.share import PIECE, Share
 
 log = logging.getLogger(__name__)
-
-Deliver = Callable[[dict[int, Values], F32], None]
 
 
 @dataclass(frozen=True)
@@ -64,12 +59,14 @@ class Terms:
         share: use shared memory with shards that are within reach of it.
         checked: a CRC-32 on every frame.
         under_way: bytes that may be sent and not acknowledged, by shard; a single push may be larger.
+        segment: address space of the shared memory, bytes; only what was used is memory.
     """
 
     values: RowType = RowType.FLOAT32
     share: bool = True
     checked: bool = False
     under_way: int = 128 << 20
+    segment: int = SEGMENT_BYTES
 
 
 @dataclass(frozen=True)
@@ -79,23 +76,17 @@ class _Kept:
     body: Region
 
 
-@dataclass(frozen=True)
-class _Asked:
-    request: int
-    body: Region
-    answer: Region | None
-    deliver: Deliver
-
-    def free(self) -> None:
-        self.body.free()
-        if self.answer is not None:
-            self.answer.free()
-
-
 class Link:
     """Connection of a worker to the shard that `hello` names. Methods may be called from several threads."""
 
-    def __init__(self, address: tuple[str, int], hello: Hello, patience: Patience, terms: Terms | None = None) -> None:
+    def __init__(
+        self,
+        address: tuple[str, int],
+        hello: Hello,
+        patience: Patience,
+        terms: Terms | None = None,
+        memory: Memory | None = None,
+    ) -> None:
         self.address = address
         self.shard = hello.shard
         self.terms = terms or Terms()
@@ -107,7 +98,9 @@ class Link:
         self._kept: deque[_Kept] = deque()
         self._pushes = 0
         self._under_way = 0
-        self._asked: _Asked | None = None
+        self._asked: Share | None = None
+        self._memory = memory
+        self._scratch = np.empty(PIECE, np.uint8)
         self._generation = 0
         self._failure: WireError | None = None
         self._breaks = 0
@@ -123,6 +116,11 @@ class Link:
         if channel.arena is not None:
             return "shared memory"
         return "unix socket" if channel.sock.family.name == "AF_UNIX" else "tcp"
+
+    @property
+    def shares(self) -> bool:
+        """Whether the shard maps this worker's memory now."""
+        return self._channel.arena is not None
 
     # -- sending --------------------------------------------------------------------------------------------------
 
@@ -157,28 +155,17 @@ class Link:
                 self._under_way += kept.body.bytes.size
             self._send(kept.kind, kept.body)
 
-    def ask(self, request: int, keys: dict[int, I64], dense: int, deliver: Deliver) -> None:
-        """Sends a pull; `deliver(rows, dense)` is called by `answered`, its arrays are valid only during the call.
-
-        Args:
-            request: number of the pull.
-            keys: by width.
-            dense: floats of the shard's dense slice as far as known; an answer with more comes through the stream.
-            deliver: gets rows as they lie in the body, by width, and the dense slice.
-        """
-        counts = {width: array.size for width, array in keys.items()}
+    def ask(self, share: Share) -> None:
+        """Sends a pull; `answered` waits for its answer."""
         with self._sending:
             self._check()
-            body = self._region(messages.pull_size(counts))
-            answer = self._region(messages.rows_size(counts, dense, self.terms.values)) if body.arena else None
-            if answer is not None and answer.arena is not None:
-                messages.write_pull(body.bytes, request, keys, answer.place, answer.bytes.size)
-            else:
-                messages.write_pull(body.bytes, request, keys)
-                answer = None
             with self._state:
-                self._asked = _Asked(request, body, answer, deliver)
-            self._send(Kind.PULL, body)
+                self._asked = share
+            channel = self._channel
+            try:
+                share.ask(channel)
+            except OSError as error:
+                self._mend(self._generation, channel, error)
 
     def _send(self, kind: Kind, body: Region) -> None:
         channel = self._channel
@@ -230,35 +217,32 @@ class Link:
     def _read_one(self) -> None:
         generation, channel = self._generation, self._channel
         try:
-            frame = channel.receive(BODY_LIMIT)
+            header = channel.header(BODY_LIMIT)
+            self._receive(channel, header)
+            self._breaks = 0
         except TimeoutError:
             raise self._fail(ShardLost(self.shard, self.address, f"no answer in {self._patience.answer:g} s")) from None
         except (OSError, FrameDamaged) as error:
             self._mend(generation, channel, error)
-            return
         except FrameError as error:
             raise self._fail(error) from error
-        self._breaks = 0
-        self._receive(frame)
 
-    def _receive(self, frame: Frame) -> None:
-        kind, body = frame.kind, frame.body
+    def _receive(self, channel: Channel, header: Header) -> None:
+        kind = header.kind
+        if kind is Kind.ROWS:
+            with self._state:
+                asked = self._asked
+            if asked is None:
+                channel.body(header)  # of a pull that was given up
+            elif asked.receive(channel, header, self._scratch):
+                with self._state:
+                    self._asked = None
+            return
+        body = channel.body(header).body
         if kind is Kind.ACK:
             self._done(Kind.PUSH, messages.parse_number(body, "ACK"))
         elif kind is Kind.MARKED:
             self._done(Kind.MARK, messages.parse_marked(body)[0])
-        elif kind is Kind.ROWS:
-            request, rows, dense = messages.parse_rows(body, self.terms.values)
-            with self._state:
-                asked = self._asked
-            if asked is None or asked.request != request:
-                return
-            if frame.shared and (asked.answer is None or asked.answer.place != frame.place):
-                raise self._fail(FrameError(f"shard {self.shard} answered where nobody asked for it"))
-            asked.deliver(rows, dense)
-            with self._state:
-                self._asked = None
-            asked.free()
         elif kind is Kind.REFUSED:
             raise self._fail(WireRefused(f"shard {self.shard}: {messages.parse_reason(body)}"))
         else:
@@ -319,8 +303,7 @@ class Link:
         for kept in again:
             channel.send(kept.kind, [kept.body.bytes.data])
         if asked is not None:
-            messages.forget_room(asked.body.bytes)
-            channel.send(Kind.PULL, [asked.body.bytes.data])
+            asked.ask(channel)
 
     def _connect_by(self, deadline: float, cause: Exception | None = None) -> Channel:
         tries, began = 0, time.monotonic()
@@ -329,7 +312,12 @@ class Link:
                 raise ShardLost(self.shard, self.address, "the pool is closed")
             try:
                 dialled = dial(
-                    self.address, self._hello, self._patience.connect, self._patience.answer, self.terms.checked
+                    self.address,
+                    self._hello,
+                    self._patience.connect,
+                    self._patience.answer,
+                    self.terms.checked,
+                    self._memory,
                 )
                 self._tell(dialled)
                 return dialled.channel
@@ -372,3 +360,4 @@ class Link:
         self._closed = True
         self._fail(ShardLost(self.shard, self.address, "the pool is closed"))
         self._channel.close()
+        self._memory = None

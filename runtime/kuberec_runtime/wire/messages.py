@@ -6,10 +6,14 @@ All numbers are little endian; every array starts at a multiple of its element s
 | frame   | body |
 |---------|------|
 | HELLO   | shard, shards, worker, terms (uint32 each), incarnation (uint64), digest (64 bytes), token (rest) |
-| WELCOME | bytes of the shared segment, whose descriptor follows, or 0 (int64) |
-| PULL    | request (uint64), blocks (uint32), place of the answer (uint32) and room there (uint64), block list, |
-|         | keys (int64) |
-| ROWS    | request (uint64), blocks (uint32), 0, dense floats (uint64), block list, dense (float32), rows (values) |
+| WELCOME | 1 if the shard maps memory of the worker, which then sends it, else 0 (int64); after that, 1 if it did |
+| PULL    | request (uint64), blocks (uint32), 0 (uint32), block list, keys (int64) |
+| FETCH   | a pull in shared memory: request (uint64), blocks (uint32), 0 (uint32), byte of the dense slice and its |
+|         | floats, or 0 (uint64 each), and for each width: width, keys, byte of the keys (int64), byte of their |
+|         | positions (int32) or 0, byte of the rows (float32), how many rows there are (uint64 each) |
+| ROWS    | request (uint64), blocks (uint32), 1 if the dense slice lies where it was fetched to (uint32), dense |
+|         | floats (uint64), block list, dense (float32), rows (values), request again (uint64): another number says |
+|         | that the shard failed midway, and why follows |
 | PUSH    | sequence, watermark (int64), blocks, partitions (uint32), dense floats (uint64), block list, |
 |         | applied (int64 partition, int64 samples), keys (int64), dense gradient (float32), gradients (values) |
 | ACK     | sequence (int64) |
@@ -20,31 +24,33 @@ All numbers are little endian; every array starts at a multiple of its element s
 A body may lie in memory that the sender still writes: every number is read once, and what is checked is a copy.
 """
 
-import math
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
 from kuberec_api.training import RowType
 from kuberec_runtime.table.buckets import I64
 from kuberec_runtime.table.initial import F32
+from kuberec_runtime.wire.bodies import BLOCK, Reader, Writer
 from kuberec_runtime.wire.errors import FrameError
-from kuberec_runtime.wire.frames import BODY_LIMIT, Body, Buffer
+from kuberec_runtime.wire.frames import BODY_LIMIT, Body, Buffer, part
 from kuberec_runtime.wire.halves import CODES, DTYPE, ITEM, Values, decode
 
 _HELLO = struct.Struct("<IIIIQ64s")
-_PULL = struct.Struct("<QIIQ")
-_ROOM = slice(12, 24)
+_PULL = struct.Struct("<QII")
+_FETCH = struct.Struct("<QIIQQ")
+_PLACED = struct.Struct("<QQQQQQ")
 _ROWS = struct.Struct("<QIIQ")
+_LAST = struct.Struct("<Q")
 _PUSH = struct.Struct("<qqIIQ")
 _ONE = struct.Struct("<q")
 _TWO = struct.Struct("<qq")
-_BLOCK = struct.Struct("<QQ")
 _PAIR = struct.Struct("<qq")
 _SHARE = 1 << 8
-_MOST_BLOCKS = 4096
+_MOSTBLOCKS = 4096
 _REASON_LIMIT = 2048
 
 
@@ -75,12 +81,41 @@ class Hello:
 
 @dataclass(frozen=True)
 class Pull:
-    """Keys wanted, by width, in the order sent, and where the answer may lie: `room` bytes from line `place` on."""
+    """Keys wanted, by width, in the order sent."""
 
     request: int
-    place: int
-    room: int
     keys: dict[int, I64]
+
+
+@dataclass(frozen=True)
+class Placed:
+    """Rows wanted of one width, in shared memory; places are bytes from its beginning.
+
+    Attributes:
+        width: of the rows.
+        keys: how many are wanted.
+        keys_at: int64 keys.
+        order_at: int32, the position of each key's row among the rows; 0 if they are wanted in the order of the keys.
+        rows_at: float32, shape (rows, width), where they go.
+        rows: how many positions there are.
+    """
+
+    width: int
+    keys: int
+    keys_at: int
+    order_at: int
+    rows_at: int
+    rows: int
+
+
+@dataclass(frozen=True)
+class Fetch:
+    """A pull whose rows go to shared memory, and so does the dense slice if it has `dense` floats."""
+
+    request: int
+    dense_at: int
+    dense: int
+    blocks: tuple[Placed, ...]
 
 
 @dataclass(frozen=True)
@@ -102,75 +137,6 @@ class Push:
     grads: dict[int, F32]
     applied: dict[int, int]
     dense: F32
-
-
-class _Reader:
-    """A cursor that refuses to leave the body."""
-
-    def __init__(self, body: Body, what: str, shared: bool = False) -> None:
-        self._body, self._what, self._at, self._shared = body, what, 0, shared
-
-    def unpack(self, form: struct.Struct) -> tuple[int, ...]:
-        self._need(form.size)
-        out = form.unpack_from(self._body.data, self._at)
-        self._at += form.size
-        return out
-
-    def array(self, dtype: type[np.generic], count: int) -> Values:
-        size = count * np.dtype(dtype).itemsize
-        self._need(size)
-        out = self._body[self._at : self._at + size].view(dtype)
-        self._at += size
-        return out
-
-    def keys(self, count: int) -> I64:
-        keys: I64 = self.array(np.int64, count)
-        return keys.copy() if self._shared else keys
-
-    def values(self, dtype: RowType, count: int, width: int) -> Values:
-        return self.array(DTYPE[dtype], count * width).reshape(count, width)
-
-    def blocks(self, count: int) -> dict[int, int]:
-        if count > _MOST_BLOCKS:
-            raise FrameError(f"{self._what} names {count} row widths, more than {_MOST_BLOCKS}")
-        table = self.array(np.uint64, 2 * count).reshape(count, 2)
-        rows: dict[int, int] = {}
-        for width, n in table.tolist():
-            if not 1 <= width <= 1024 or width in rows:
-                raise FrameError(f"{self._what} names row width {width} twice or out of range")
-            if 2 * n > self._body.size:
-                raise FrameError(f"{self._what} names {n} rows of width {width}, more than its body holds")
-            rows[width] = n
-        return rows
-
-    def end(self) -> None:
-        if self._at != self._body.size:
-            raise FrameError(f"{self._what} has {self._body.size - self._at} bytes too many")
-
-    def _need(self, size: int) -> None:
-        if self._at + size > self._body.size:
-            raise FrameError(f"{self._what} is cut short: {self._body.size} bytes, {self._at + size} needed")
-
-
-class _Writer:
-    """A cursor that lays out a body which is exactly as long as the caller computed."""
-
-    def __init__(self, body: Body) -> None:
-        self._body, self._at = body, 0
-
-    def pack(self, form: struct.Struct, *values: int) -> None:
-        form.pack_into(self._body.data, self._at, *values)
-        self._at += form.size
-
-    def blocks(self, rows: Mapping[int, int]) -> None:
-        for width, n in rows.items():
-            self.pack(_BLOCK, width, n)
-
-    def array(self, dtype: type[np.generic], *shape: int) -> Values:
-        size = math.prod(shape) * np.dtype(dtype).itemsize
-        out = self._body[self._at : self._at + size].view(dtype).reshape(shape)
-        self._at += size
-        return out
 
 
 def pack_hello(hello: Hello) -> list[Buffer]:
@@ -207,67 +173,92 @@ def parse_hello(body: Body) -> Hello:
     return Hello(shard, shards, worker, incarnation, text, token, CODES[code], bool(terms & _SHARE))
 
 
-def pull_size(rows: Mapping[int, int]) -> int:
-    """Bytes of a PULL body for `rows` keys by width."""
-    return _PULL.size + len(rows) * _BLOCK.size + 8 * sum(rows.values())
+def pack_pull(request: int, keys: Mapping[int, I64]) -> list[Buffer]:
+    """Parts of a PULL body."""
+    head = _PULL.pack(request, len(keys), 0) + b"".join(BLOCK.pack(width, k.size) for width, k in keys.items())
+    return [head, *(part(array) for array in keys.values())]
 
 
-def write_pull(body: Body, request: int, keys: Mapping[int, I64], place: int = 0, room: int = 0) -> None:
-    """Fills a body of `pull_size` bytes; the answer may lie in `room` bytes from line `place` on."""
-    writer = _Writer(body)
-    writer.pack(_PULL, request, len(keys), place, room)
-    writer.blocks({width: array.size for width, array in keys.items()})
-    for array in keys.values():
-        writer.array(np.int64, array.size)[:] = array
-
-
-def forget_room(body: Body) -> None:
-    """Takes the room for the answer out of a PULL body that is sent again, on a connection without that memory."""
-    body[_ROOM] = 0
-
-
-def parse_pull(body: Body, shared: bool = False) -> Pull:
+def parse_pull(body: Body) -> Pull:
     """Reads a PULL body; raises FrameError if a count disagrees with the length."""
-    reader = _Reader(body, "PULL", shared)
-    request, count, place, room = reader.unpack(_PULL)
+    reader = Reader(body, "PULL")
+    request, count, _ = reader.unpack(_PULL)
     blocks = reader.blocks(count)
     keys = {width: reader.keys(n) for width, n in blocks.items()}
     reader.end()
-    return Pull(request, place, room, keys)
+    return Pull(request, keys)
+
+
+def pack_fetch(fetch: Fetch) -> bytes:
+    """A FETCH body."""
+    head = _FETCH.pack(fetch.request, len(fetch.blocks), 0, fetch.dense_at, fetch.dense)
+    return head + b"".join(
+        _PLACED.pack(b.width, b.keys, b.keys_at, b.order_at, b.rows_at, b.rows) for b in fetch.blocks
+    )
+
+
+def parse_fetch(body: Body) -> Fetch:
+    """Reads a FETCH body; raises FrameError if its places are not those of numbers. Where they end, nobody checked."""
+    reader = Reader(body, "FETCH")
+    request, count, _, dense_at, dense = reader.unpack(_FETCH)
+    if count > _MOSTBLOCKS:
+        raise FrameError(f"FETCH names {count} row widths, more than {_MOSTBLOCKS}")
+    blocks = tuple(Placed(*reader.unpack(_PLACED)) for _ in range(count))
+    reader.end()
+    if not all(1 <= b.width <= 1024 for b in blocks) or len({b.width for b in blocks}) < count:
+        raise FrameError("FETCH names a row width twice or out of range")
+    if dense_at % 4 or any(b.keys_at % 8 or b.order_at % 4 or b.rows_at % 4 for b in blocks):
+        raise FrameError("FETCH names places at which no numbers can lie")
+    return Fetch(request, dense_at, dense, blocks)
 
 
 def rows_size(rows: Mapping[int, int], dense: int, values: RowType) -> int:
     """Bytes of a ROWS body: `rows` are counts by width, `dense` the floats of the dense slice."""
     floats = sum(width * n for width, n in rows.items())
-    return _ROWS.size + len(rows) * _BLOCK.size + 4 * dense + ITEM[values] * floats
+    return _ROWS.size + len(rows) * BLOCK.size + 4 * dense + ITEM[values] * floats + _LAST.size
 
 
-def write_rows(
-    body: Body, request: int, rows: Mapping[int, int], dense: int, values: RowType
-) -> tuple[F32, dict[int, Values]]:
-    """Writes the head of a ROWS body of `rows_size` bytes; returns where dense weights and rows go."""
-    writer = _Writer(body)
-    writer.pack(_ROWS, request, len(rows), 0, dense)
-    writer.blocks(rows)
-    slice_ = writer.array(np.float32, dense)
-    return slice_, {width: writer.array(DTYPE[values], n, width) for width, n in rows.items()}
+def pack_rows(request: int, rows: Mapping[int, int], dense: int, placed: bool = False) -> bytes:
+    """Head of a ROWS body: what comes before the dense slice."""
+    head = _ROWS.pack(request, len(rows), placed, dense)
+    return head + b"".join(BLOCK.pack(width, n) for width, n in rows.items())
 
 
-def parse_rows(body: Body, values: RowType = RowType.FLOAT32) -> tuple[int, dict[int, Values], F32]:
-    """Reads a ROWS body: (request, rows (n, width) by width, dense float32 (d,)); raises FrameError."""
-    reader = _Reader(body, "ROWS")
-    request, count, _, dense = reader.unpack(_ROWS)
-    blocks = reader.blocks(count)
-    slice_ = reader.array(np.float32, dense)
-    rows = {width: reader.values(values, n, width) for width, n in blocks.items()}
-    reader.end()
-    return request, rows, slice_
+def pack_last(request: int) -> bytes:
+    """End of a ROWS body."""
+    return _LAST.pack(request)
+
+
+class RowsHead(NamedTuple):
+    """Head of a ROWS body: `dense` floats and the rows of `blocks` widths follow."""
+
+    request: int
+    blocks: int
+    placed: int
+    dense: int
+
+
+def read_rows(take: Callable[[int], Body]) -> tuple[RowsHead, dict[int, int]]:
+    """Reads the head of a ROWS body, and rows by width; `take(n)` yields its next n bytes. Raises FrameError."""
+    head = RowsHead(*_ROWS.unpack(take(_ROWS.size).data))
+    if head.blocks > _MOSTBLOCKS:
+        raise FrameError(f"ROWS names {head.blocks} row widths, more than {_MOSTBLOCKS}")
+    pairs = BLOCK.iter_unpack(take(head.blocks * BLOCK.size).data) if head.blocks else ()
+    return head, {width: n for width, n in pairs}
+
+
+def read_last(raw: Body) -> int:
+    """Reads the end of a ROWS body, `LAST` bytes."""
+    return int(_LAST.unpack(raw.data)[0])
+
+
+LAST = _LAST.size
 
 
 def push_size(rows: Mapping[int, int], partitions: int, dense: int, values: RowType) -> int:
     """Bytes of a PUSH body: `rows` are counts by width, `dense` the floats of the dense gradient."""
     floats = sum(width * n for width, n in rows.items())
-    fixed = _PUSH.size + len(rows) * _BLOCK.size + partitions * _PAIR.size
+    fixed = _PUSH.size + len(rows) * BLOCK.size + partitions * _PAIR.size
     return fixed + 8 * sum(rows.values()) + 4 * dense + ITEM[values] * floats
 
 
@@ -281,7 +272,7 @@ def write_push(
     values: RowType,
 ) -> dict[int, Values]:
     """Fills a body of `push_size` bytes but for the gradients; returns where those go, by width."""
-    writer = _Writer(body)
+    writer = Writer(body)
     writer.pack(_PUSH, sequence, watermark, len(keys), len(applied), dense.size)
     writer.blocks({width: array.size for width, array in keys.items()})
     for pair in applied.items():
@@ -294,7 +285,7 @@ def write_push(
 
 def parse_push(body: Body, values: RowType = RowType.FLOAT32, shared: bool = False) -> Push:
     """Reads a PUSH body; raises FrameError if a count disagrees with the length or is negative."""
-    reader = _Reader(body, "PUSH", shared)
+    reader = Reader(body, "PUSH", shared)
     sequence, watermark, count, partitions, dense = reader.unpack(_PUSH)
     blocks = reader.blocks(count)
     pairs: Sequence[Sequence[int]] = reader.array(np.int64, 2 * partitions).reshape(-1, 2).tolist()
@@ -320,7 +311,7 @@ def pack_number(value: int) -> list[Buffer]:
 
 def parse_number(body: Body, what: str) -> int:
     """Reads the body of ACK, MARK or WELCOME; raises FrameError."""
-    reader = _Reader(body, what)
+    reader = Reader(body, what)
     (value,) = reader.unpack(_ONE)
     reader.end()
     return value
@@ -333,7 +324,7 @@ def pack_marked(epoch: int, taken: bool) -> list[Buffer]:
 
 def parse_marked(body: Body) -> tuple[int, bool]:
     """Reads a MARKED body: (epoch, taken); raises FrameError."""
-    reader = _Reader(body, "MARKED")
+    reader = Reader(body, "MARKED")
     epoch, taken = reader.unpack(_TWO)
     reader.end()
     return epoch, bool(taken)

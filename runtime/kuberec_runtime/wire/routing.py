@@ -5,64 +5,116 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from kuberec_runtime.table.buckets import BUCKETS, I64, mix64
+from kuberec_runtime.table.buckets import I64, mix64
 from kuberec_runtime.table.compiled import kernel
 from kuberec_runtime.table.initial import F32
 from kuberec_runtime.table.kernels import gather, scatter
 from kuberec_runtime.table.mode import row_mode
 
+I32 = npt.NDArray[np.int32]
+
+FEW = 4
+"""Up to so many shards, each gets room for all keys, which saves the pass that counts."""
+
 
 @kernel
-def _split(keys: Any, shards: int, owner: Any, bounds: Any, order: Any, grouped: Any) -> None:
-    """Stable counting sort of keys by shard."""
-    bounds[:] = 0
+def _owners(keys: Any, shards: int, owner: Any) -> None:
     for i in range(keys.size):
-        bucket = np.int64(mix64(np.uint64(keys[i])) >> np.uint64(56))
-        shard = bucket * shards // BUCKETS
-        owner[i] = shard
-        bounds[shard + 1] += 1
-    for s in range(shards):
-        bounds[s + 1] += bounds[s]
+        bucket = mix64(np.uint64(keys[i])) >> np.uint64(56)
+        owner[i] = np.uint8((bucket * np.uint64(shards)) >> np.uint64(8))
+
+
+@kernel
+def _grouped(owner: Any) -> bool:
+    descents = 0
+    for i in range(owner.size - 1):
+        descents += int(owner[i] > owner[i + 1])
+    return descents == 0
+
+
+@kernel
+def _split(keys: Any, owner: Any, ends: Any, order: Any, grouped: Any) -> None:
+    """Appends each key and its position where its shard's part ends; `ends` begins as where the parts begin."""
     for i in range(keys.size):
-        at = bounds[owner[i]]
-        bounds[owner[i]] += 1
-        order[at] = i
+        shard = owner[i]
+        at = ends[shard]
+        ends[shard] = at + 1
+        order[at] = np.int32(i)
         grouped[at] = keys[i]
-    for s in range(shards, 0, -1):
-        bounds[s] = bounds[s - 1]
-    bounds[0] = 0
 
 
 @dataclass(frozen=True)
 class Route:
-    """How n keys fall on the shards.
+    """How n keys fall on the shards. Between the parts of two shards there may be a gap.
 
     Attributes:
-        order: int64, shape (n,): position in the caller's keys of each grouped key.
-        bounds: shape (shards + 1,): shard s has grouped positions [bounds[s], bounds[s + 1]).
-        keys: int64, shape (n,), grouped by shard, the caller's order within.
+        keys: int64, grouped by shard, the caller's order within.
+        order: int32: position in the caller's keys of each grouped key; None if the caller's keys are grouped.
+        starts: shard s has grouped positions [starts[s], ends[s]).
+        ends: see there.
     """
 
-    order: I64
-    bounds: Sequence[int]
     keys: I64
+    order: I32 | None
+    starts: Sequence[int]
+    ends: Sequence[int]
 
     def part(self, shard: int) -> slice:
         """Grouped positions of one shard."""
-        return slice(self.bounds[shard], self.bounds[shard + 1])
+        return slice(self.starts[shard], self.ends[shard])
 
 
-def route(keys: I64, shards: int) -> Route:
-    """Groups keys (int64, shape (n,)) by the shard that owns them."""
+def route(keys: I64, shards: int, room: I64 | None = None) -> Route:
+    """Groups keys by the shard that owns them; keys that come grouped, as those of one shard do, cost only a look.
+
+    Args:
+        keys: int64, shape (n,).
+        shards: how many there are.
+        room: where the grouped keys go and then their positions: int64 words, shape (route_words(n, shards),).
+
+    Raises:
+        ValueError: there are 2^31 keys or more.
+    """
     n = keys.size
-    order, grouped = np.empty(n, np.int64), np.empty(n, np.int64)
-    bounds = np.zeros(shards + 1, np.int64)
-    _split(np.ascontiguousarray(keys, np.int64), shards, np.empty(n, np.uint8), bounds, order, grouped)
-    return Route(order, bounds.tolist(), grouped)
+    if n >= 1 << 31:
+        raise ValueError(f"a request may name {2**31 - 1} keys at most, got {n}")
+    keys = np.ascontiguousarray(keys, np.int64)
+    if shards == 1:
+        return Route(_copied(keys, room), None, [0], [n])
+    owner = np.empty(n, np.uint8)
+    _owners(keys, shards, owner)
+    if _grouped(owner):
+        bounds = np.searchsorted(owner, np.arange(shards + 1)).tolist()
+        return Route(_copied(keys, room), None, bounds[:-1], bounds[1:])
+    positions = n * shards if shards <= FEW else n
+    room = np.empty(route_words(n, shards), np.int64) if room is None else room
+    grouped, order = room[:positions], room[positions:].view(np.int32)[:positions]
+    if shards <= FEW:
+        ends = np.arange(0, n * shards, n)
+    else:
+        counts = np.bincount(owner, minlength=shards)
+        ends = np.cumsum(counts) - counts
+    starts = ends.tolist()
+    _split(keys, owner, ends, order, grouped)
+    return Route(grouped, order, starts, ends.tolist())
 
 
-def group_rows(rows: F32, order: I64, out: F32 | None = None) -> F32:
+def route_words(keys: int, shards: int) -> int:
+    """Words of 8 bytes that `route` needs for the grouped keys and their positions."""
+    positions = keys * shards if shards <= FEW else keys
+    return positions + (positions + 1) // 2
+
+
+def _copied(keys: I64, room: I64 | None) -> I64:
+    if room is None:
+        return keys
+    room[: keys.size] = keys
+    return room[: keys.size]
+
+
+def group_rows(rows: F32, order: I32, out: F32 | None = None) -> F32:
     """Row order[i] at i: float32, shape (n, width), in `out` if given."""
     width = rows.shape[1]
     out = np.empty((order.size, width), np.float32) if out is None else out
@@ -71,8 +123,8 @@ def group_rows(rows: F32, order: I64, out: F32 | None = None) -> F32:
     return out
 
 
-def merge_rows(rows: F32, order: I64, out: F32) -> None:
-    """Writes rows[i] to out[order[i]]; both float32 of the same width."""
+def merge_rows(rows: F32, order: I32, out: F32) -> None:
+    """Writes rows[i] to out[order[i]]; both float32 of the same width. Every position must be within `out`."""
     width = rows.shape[1]
     scatter(row_mode(), out.reshape(-1), order, rows.reshape(-1), order.size, width, width)
 

@@ -1,13 +1,14 @@
-"""Memory that a shard and one worker of the same machine both map, so that rows are written once and read in place.
+"""Memory that a worker and all shards of the same machine map, so that rows are written once, where they are wanted.
 
-The shard makes it (memfd: no name, no file in /dev/shm, gone with the last process that maps it, kill -9 included),
+The worker makes it (memfd: no name, no file in /dev/shm, gone with the last process that maps it, kill -9 included),
 seals its size, so that nobody can shrink it under the other's feet, and hands it over a Unix socket. That socket has an
 abstract name, which exists only within one network namespace: whoever reaches it is on this machine and in this pod
 or host network, and everyone else uses TCP without asking. The name is derived from the token, so that nobody else can
 take it first.
 
-The worker alone decides what lies where: it places its requests and, for each pull, names room for the answer. The
+The worker alone decides what lies where: it places its requests and, for each pull, names where every row goes. A
 shard keeps no state in the segment; it checks every place against the size and copies what it checks before it does.
+It maps a segment only if touching it can neither fail nor take more than its limit: sealed, of ordinary pages.
 """
 
 import errno
@@ -18,9 +19,12 @@ import mmap
 import os
 import socket
 import threading
+from collections import deque
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from kuberec_runtime.wire.errors import FrameError
 from kuberec_runtime.wire.frames import LINE, Body
@@ -60,12 +64,15 @@ class Segment:
         self.bytes: Body = np.frombuffer(self._map, np.uint8)
 
     def part(self, place: int, length: int) -> Body:
-        """`length` bytes from line `place` on.
+        """`length` bytes from line `place` on; raises FrameError, see `span`."""
+        return self.span(place * LINE, length)
+
+    def span(self, start: int, length: int) -> Body:
+        """`length` bytes from byte `start` on.
 
         Raises:
             FrameError: they reach beyond the segment.
         """
-        start = place * LINE
         if start + length > self.size:
             raise FrameError(f"{length} bytes from {start} on reach beyond the {self.size} shared ones")
         return self.bytes[start : start + length]
@@ -106,18 +113,27 @@ def hand_over(sock: socket.socket, fd: int) -> None:
     socket.send_fds(sock, [b"\0"], [fd])
 
 
-def take_over(sock: socket.socket, size: int) -> Segment:
+def take_over(sock: socket.socket, most: int) -> Segment:
     """Receives what `hand_over` sent and maps it.
 
+    Args:
+        sock: the Unix socket.
+        most: largest size that is accepted, bytes.
+
     Raises:
-        OSError: nothing came, it is smaller than announced, or there is no room to map it.
+        OSError: nothing came, it is no memory that can be relied on, or there is no room to map it.
     """
     _, fds, _, _ = socket.recv_fds(sock, 1, 1, socket.MSG_CMSG_CLOEXEC)
     try:
         if len(fds) != 1:
-            raise OSError(errno.EBADF, "the shard's memory did not come")
-        if os.fstat(fds[0]).st_size != size or not fcntl.fcntl(fds[0], fcntl.F_GET_SEALS) & fcntl.F_SEAL_SHRINK:
-            raise OSError(errno.EBADF, "the shard's memory is not what it announced")
+            raise OSError(errno.EBADF, "the worker's memory did not come")
+        size = os.fstat(fds[0]).st_size
+        if not 0 < size <= most:
+            raise OSError(errno.EFBIG, f"the worker's memory has {size} bytes, at most {most} are mapped here")
+        # Memory that is not sealed could shrink, and huge pages could run out: both would kill whoever touches it.
+        sealed = fcntl.fcntl(fds[0], fcntl.F_GET_SEALS) & fcntl.F_SEAL_SHRINK
+        if not sealed or os.fstatvfs(fds[0]).f_bsize != mmap.PAGESIZE:
+            raise OSError(errno.EBADF, "the worker's memory is not sealed, or not of ordinary pages")
         return Segment(fds[0], size)
     finally:
         for fd in fds:
@@ -133,9 +149,26 @@ class Region:
     arena: "Arena | None" = None
 
     def free(self) -> None:
-        """Gives it back; the arrays on it must not be used any more."""
+        """Gives it back; the arrays on it must not be used any more. Safe in a finalizer."""
         if self.arena is not None:
             self.arena.give(self)
+
+
+class _Lease:
+    """What an array of `lease` holds on to."""
+
+    def __init__(self, region: Region, dtype: type[np.generic], shape: tuple[int, ...]) -> None:
+        self._region = region
+        place = region.bytes.__array_interface__["data"]
+        self.__array_interface__ = {"version": 3, "shape": shape, "typestr": np.dtype(dtype).str, "data": place}
+
+    def __del__(self) -> None:
+        self._region.free()
+
+
+def lease(region: Region, dtype: type[np.generic], *shape: int) -> npt.NDArray[Any]:
+    """An array on a region that frees it when the array, and every view of it, is gone."""
+    return np.asarray(_Lease(region, dtype, shape))
 
 
 class Arena:
@@ -145,12 +178,15 @@ class Arena:
         self.segment = segment
         self._guard = threading.Lock()
         self._taken: list[tuple[int, int]] = []
+        # Without a lock: a finalizer may run in the midst of `take`, in the same thread.
+        self._given: deque[int] = deque()
         self._backed = 0
 
     def take(self, size: int) -> Region | None:
         """Room for `size` bytes, or None if there is none now."""
         lines = -(-size // LINE) or 1
         with self._guard:
+            self._collect()
             start, slot = 0, 0
             for first, last in self._taken:
                 if first - start >= lines:
@@ -174,11 +210,31 @@ class Arena:
 
     def give(self, region: Region) -> None:
         """Frees a region of this arena."""
-        with self._guard:
-            self._taken = [taken for taken in self._taken if taken[0] != region.place]
+        self._given.append(region.place)
+
+    def _collect(self) -> None:
+        while self._given:
+            place = self._given.popleft()
+            self._taken = [taken for taken in self._taken if taken[0] != place]
 
     @property
     def taken_bytes(self) -> int:
         """Bytes in use."""
         with self._guard:
+            self._collect()
             return sum(last - first for first, last in self._taken) * LINE
+
+
+class Memory:
+    """What a worker shares with the shards of its machine: one segment, whose descriptor each connection hands over."""
+
+    def __init__(self, size: int) -> None:
+        """Makes it; raises OSError where that is not possible."""
+        self.fd, segment = create(size)
+        self.arena = Arena(segment)
+
+    def close(self) -> None:
+        """Gives the descriptor back; the segment goes with the last array on it."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1

@@ -7,7 +7,6 @@ thread reads nothing, so TCP holds the worker back by itself.
 
 import hmac
 import logging
-import os
 import socket
 import threading
 import time
@@ -22,11 +21,11 @@ from kuberec_runtime.table.buckets import I64
 from kuberec_runtime.table.initial import F32
 from kuberec_runtime.table.table import Consumer
 from kuberec_runtime.wire import messages
+from kuberec_runtime.wire.answers import Answers
 from kuberec_runtime.wire.channel import Channel
 from kuberec_runtime.wire.errors import FrameDamaged, FrameError, WireRefused
-from kuberec_runtime.wire.frames import BODY_LIMIT, HELLO_LIMIT, Body, Kind, tune
-from kuberec_runtime.wire.halves import encode
-from kuberec_runtime.wire.segment import SEGMENT_BYTES, create, door_name, hand_over
+from kuberec_runtime.wire.frames import BODY_LIMIT, HELLO_LIMIT, Kind, tune
+from kuberec_runtime.wire.segment import SEGMENT_BYTES, door_name, take_over
 from kuberec_runtime.wire.shardconfig import Cut, DedupeMark, ShardConfig
 from kuberec_runtime.wire.shardstate import Session, ShardState, Superseded
 
@@ -80,7 +79,7 @@ class Shard:
 
         Args:
             config: what this shard is.
-            segment_bytes: address space of the memory shared with a worker of this machine; 0 for none.
+            segment_bytes: largest memory that is mapped of a worker of this machine; 0 for none.
         """
         self.config = config
         self.state = ShardState(config)
@@ -266,29 +265,31 @@ class Shard:
         return session, hello.values
 
     def _greet(self, channel: Channel, share: bool) -> None:
-        """Sends WELCOME, and the memory to share if the worker asks for it and came through the Unix socket."""
-        fd = -1
-        if share and channel.sock.family == socket.AF_UNIX:
-            try:
-                fd, channel.segment = create(self._segment_bytes)
-            except OSError as error:
-                log.info("shard %d has no memory to share: %s", self.config.index, error)
+        """Sends WELCOME, and maps the worker's memory if it came through the Unix socket and wants to share some."""
+        share = share and channel.sock.family == socket.AF_UNIX
+        channel.send(Kind.WELCOME, messages.pack_number(share))
+        if not share:
+            return
         try:
-            channel.send(Kind.WELCOME, messages.pack_number(channel.segment.size if channel.segment else 0))
-            if channel.segment is not None:
-                hand_over(channel.sock, fd)
-        finally:
-            if fd >= 0:
-                os.close(fd)
+            channel.segment = take_over(channel.sock, self._segment_bytes)
+        except OSError as error:
+            log.info("shard %d shares no memory: %s", self.config.index, error)
+        channel.send(Kind.WELCOME, messages.pack_number(channel.segment is not None))
 
     def _serve(self, channel: Channel, session: Session, values: RowType) -> None:
-        private = np.empty(0, np.uint8)
+        answers = Answers(self.state, channel, session, values)
         while not session.closed:
             frame = channel.receive(BODY_LIMIT)
             if session.closed:
                 return
+            if frame.shared and frame.kind is not Kind.PUSH:
+                raise FrameError(f"a {frame.kind.name} body in shared memory, where it could change")
             if frame.kind is Kind.PULL:
-                private = self._pull(channel, messages.parse_pull(frame.body, frame.shared), values, private)
+                answers.pull(messages.parse_pull(frame.body))
+                self._pulls += 1
+            elif frame.kind is Kind.FETCH:
+                answers.fetch(messages.parse_fetch(frame.body))
+                self._pulls += 1
             elif frame.kind is Kind.PUSH:
                 push = messages.parse_push(frame.body, values, frame.shared)
                 self.state.push(session, push)
@@ -299,35 +300,6 @@ class Shard:
                 channel.send(Kind.MARKED, messages.pack_marked(epoch, taken))
             else:
                 raise FrameError(f"a shard takes no {frame.kind.name} frames")
-
-    def _pull(self, channel: Channel, pull: messages.Pull, values: RowType, private: Body) -> Body:
-        """Answers a pull where the worker wants it, or from the connection's own buffer, which is returned."""
-        rows = {width: keys.size for width, keys in pull.keys.items()}
-        dense = self.state.dense
-        size = messages.rows_size(rows, dense.size, values)
-        if (full_size := messages.rows_size(rows, dense.size, RowType.FLOAT32)) > BODY_LIMIT:
-            raise FrameError(f"a pull of {full_size} bytes exceeds the limit of {BODY_LIMIT}")
-        shared = channel.segment is not None and pull.room >= size
-        if shared and channel.segment is not None:
-            body = channel.segment.part(pull.place, size)
-        else:
-            private = private if private.size >= size else np.empty(size, np.uint8)
-            body = private[:size]
-        place, places = messages.write_rows(body, pull.request, rows, dense.size, values)
-        for width, keys in pull.keys.items():
-            if values is RowType.FLOAT32:
-                self.state.pull_into(width, keys, places[width])
-            else:
-                full = np.empty((keys.size, width), np.float32)
-                self.state.pull_into(width, keys, full)
-                encode(full, values, places[width])
-        dense.read_into(place)
-        self._pulls += 1
-        if shared:
-            channel.send_place(Kind.ROWS, pull.place, body)
-        else:
-            channel.send(Kind.ROWS, [body.data])
-        return private
 
 
 def _door(token: bytes, address: tuple[str, int]) -> socket.socket:

@@ -2,7 +2,7 @@
 
 Invariants, which together make a cut exact:
 1. *Order*: a session hands in one request at a time, in the order of its connection. A worker has at most one session;
-   a newer one replaces it only after the push that the older is applying has ended, and the older then applies nothing.
+   a newer one waits until the older has applied the push or placed the rows at hand, and the older then does no more.
 2. *Once*: a push is applied if and only if its sequence is greater than the last applied one of the worker's
    incarnation, and rows, dense weights, sample counts and that last sequence change under the worker's lock. So a
    resent push is dropped whole, whatever was lost: the request, the answer, or the connection in between.
@@ -82,7 +82,7 @@ class ShardState:
     # -- sessions -------------------------------------------------------------------------------------------------
 
     def enter(self, worker: int, incarnation: int, hang_up: Callable[[], None] = lambda: None) -> Session:
-        """Opens a worker's session and closes its older one; waits for a push of that to end.
+        """Opens a worker's session and closes its older one; waits for a push or fetch of that to end.
 
         Marks of an epoch that is still open end with the session that made them: a worker that reconnects marks again,
         after what it sends again; a new incarnation was never asked to.
@@ -108,7 +108,7 @@ class ShardState:
                 self._rounds.rejoin(worker)
             for marked in self._marks.values():
                 marked.pop(worker, None)
-            slot.session = Session(worker, incarnation, hang_up)
+            slot.session = Session(worker, incarnation, hang_up, slot.lock)
             self._rounds.lock.notify_all()
             self._barrier.notify_all()
             return slot.session

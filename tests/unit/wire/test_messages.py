@@ -9,13 +9,13 @@ from kuberec_api.training import RowType
 from kuberec_runtime.wire import messages
 from kuberec_runtime.wire.errors import FrameError
 from kuberec_runtime.wire.frames import BODY_LIMIT, HEADER, MAGIC, VERSION, Kind, pack_header, parse_header
-from kuberec_runtime.wire.messages import Hello
+from kuberec_runtime.wire.messages import Fetch, Hello, Placed
 
 FULL = RowType.FLOAT32
 PARSERS = [
     messages.parse_hello,
     messages.parse_pull,
-    messages.parse_rows,
+    messages.parse_fetch,
     messages.parse_push,
     messages.parse_marked,
     lambda body: messages.parse_number(body, "ACK"),
@@ -47,18 +47,10 @@ def test_a_push_is_read_as_it_was_written() -> None:
 def test_other_frames_are_read_as_they_were_written() -> None:
     hello = Hello(1, 3, 2, 2**40, "f" * 64, b"secret", RowType.FLOAT16, share=True)
     assert messages.parse_hello(body(messages.pack_hello(hello))) == hello
-    raw = np.empty(messages.pull_size({3: 2, 5: 0}), np.uint8)
-    messages.write_pull(raw, 8, {3: np.array([1, 2]), 5: np.empty(0, np.int64)}, 77, 4096)
-    pull = messages.parse_pull(raw)
-    assert (pull.request, pull.place, pull.room) == (8, 77, 4096)
-    messages.forget_room(raw)
-    assert (messages.parse_pull(raw).place, messages.parse_pull(raw).room) == (0, 0)
-    assert pull.keys[3].tolist() == [1, 2] and pull.keys[5].size == 0
-    raw = np.empty(messages.rows_size({3: 2}, 1, FULL), np.uint8)
-    slice_, places = messages.write_rows(raw, 8, {3: 2}, 1, FULL)
-    slice_[:], places[3][:] = 6, np.arange(6).reshape(2, 3)
-    request, rows, dense = messages.parse_rows(raw)
-    assert request == 8 and rows[3].tolist() == [[0, 1, 2], [3, 4, 5]] and dense.tolist() == [6]
+    pull = messages.parse_pull(body(messages.pack_pull(8, {3: np.array([1, 2]), 5: np.empty(0, np.int64)})))
+    assert pull.request == 8 and pull.keys[3].tolist() == [1, 2] and pull.keys[5].size == 0
+    fetch = Fetch(9, 64, 5, (Placed(3, 2, 128, 192, 256, 7), Placed(5, 0, 8, 0, 12, 0)))
+    assert messages.parse_fetch(body([messages.pack_fetch(fetch)])) == fetch
     assert messages.parse_number(body(messages.pack_number(-7)), "MARK") == -7
     assert messages.parse_marked(body(messages.pack_marked(4, True))) == (4, True)
     assert messages.parse_reason(body(messages.pack_reason("why"))) == "why"
@@ -122,6 +114,13 @@ def test_a_header_is_sixteen_bytes() -> None:
     raw = pack_header(Kind.PUSH, 77)
     assert len(raw) == 16 and raw[:4] == b"KRW2"
     assert parse_header(raw, 100).length == 77
+
+
+@pytest.mark.parametrize("changed", [{"keys_at": 12}, {"order_at": 6}, {"rows_at": 2}])
+def test_a_fetch_names_places_where_numbers_can_lie(changed: dict[str, int]) -> None:
+    block = Placed(**({"width": 3, "keys": 2, "keys_at": 8, "order_at": 4, "rows_at": 4, "rows": 2} | changed))
+    with pytest.raises(FrameError, match="no numbers can lie"):
+        messages.parse_fetch(body([messages.pack_fetch(Fetch(1, 0, 0, (block,)))]))
 
 
 def test_counts_that_would_overflow_are_refused_before_anything_is_allocated() -> None:

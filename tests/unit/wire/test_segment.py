@@ -1,5 +1,7 @@
 import os
+import socket
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ from hypothesis import strategies as st
 
 from kuberec_runtime.wire.errors import FrameError
 from kuberec_runtime.wire.frames import LINE
-from kuberec_runtime.wire.segment import Arena, Region, Segment, create, door_name
+from kuberec_runtime.wire.segment import Arena, Region, Segment, create, door_name, hand_over, lease, take_over
 
 SIZE = 1 << 16
 
@@ -103,6 +105,47 @@ def test_memory_of_a_segment_that_is_gone_stays_readable() -> None:
     region.bytes[:] = 7
     del segment
     assert np.array_equal(region.bytes, np.full(128, 7))
+
+
+def test_an_array_on_a_region_frees_it_when_its_last_view_is_gone(segment: Segment) -> None:
+    arena = Arena(segment)
+    region = arena.take(6 * 4)
+    assert region is not None
+    array = lease(region, np.float32, 2, 3)
+    array[:] = 7
+    assert (segment.bytes[region.place * LINE :][:24].view(np.float32) == 7).all()
+    view = array[1:, ::2]
+    del array, region
+    assert arena.taken_bytes == LINE and (view == 7).all()
+    del view
+    assert arena.taken_bytes == 0
+
+
+def handed_over(fd: int, most: int) -> Segment:
+    left, right = socket.socketpair(socket.AF_UNIX)
+    with left, right:
+        hand_over(left, fd)
+        return take_over(right, most)
+
+
+def test_what_one_side_writes_the_other_reads() -> None:
+    fd, ours = create(SIZE)
+    theirs = handed_over(fd, SIZE)
+    os.close(fd)
+    ours.bytes[5] = 9
+    assert theirs.size == SIZE and theirs.bytes[5] == 9
+
+
+def test_memory_that_could_shrink_or_is_too_large_or_a_file_is_not_mapped(tmp_path: Path) -> None:
+    fd, _ = create(SIZE)
+    loose = os.memfd_create("loose", os.MFD_ALLOW_SEALING)
+    os.ftruncate(loose, SIZE)
+    file = os.open(tmp_path / "file", os.O_RDWR | os.O_CREAT)
+    os.ftruncate(file, SIZE)
+    for unreliable, most in ((fd, SIZE - 1), (loose, SIZE), (file, SIZE)):
+        with pytest.raises(OSError):
+            handed_over(unreliable, most)
+        os.close(unreliable)
 
 
 def test_the_name_of_a_door_needs_the_token() -> None:
