@@ -166,7 +166,8 @@ class ShardPool:
     def _shares(self, keys: Mapping[int, I64]) -> tuple[dict[int, F32], F32, list[Share]]:
         """Splits a pull; if all of it finds room in shared memory, it can be fetched."""
         shards = range(len(self._links))
-        memory = _Room(self._memory.arena if self._memory and any(link.shares for link in self._links) else None)
+        ours = self._memory
+        memory = _Room(ours.arena if ours is not None and any(link.shares for link in self._links) else None)
         dense, dense_at = memory.array(np.float32, sum(self._dense))
         starts = [0, *accumulate(self._dense)]
         out: dict[int, F32] = {}

@@ -52,6 +52,7 @@ _PAIR = struct.Struct("<qq")
 _SHARE = 1 << 8
 _MOSTBLOCKS = 4096
 _REASON_LIMIT = 2048
+_MOST_PARTITIONS = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -288,6 +289,8 @@ def parse_push(body: Body, values: RowType = RowType.FLOAT32, shared: bool = Fal
     reader = Reader(body, "PUSH", shared)
     sequence, watermark, count, partitions, dense = reader.unpack(_PUSH)
     blocks = reader.blocks(count)
+    if partitions > _MOST_PARTITIONS:
+        raise FrameError(f"PUSH counts samples of {partitions} partitions, more than {_MOST_PARTITIONS}")
     pairs: Sequence[Sequence[int]] = reader.array(np.int64, 2 * partitions).reshape(-1, 2).tolist()
     if any(samples < 0 for _, samples in pairs):
         raise FrameError("PUSH counts a negative number of samples")

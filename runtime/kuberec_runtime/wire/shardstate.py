@@ -106,8 +106,8 @@ class ShardState:
             if incarnation > slot.incarnation:
                 slot.incarnation, slot.sequence = incarnation, -1
                 self._rounds.rejoin(worker)
-            for marked in self._marks.values():
-                marked.pop(worker, None)
+            others = {e: {w: s for w, s in marked.items() if w != worker} for e, marked in self._marks.items()}
+            self._marks = {epoch: marked for epoch, marked in others.items() if marked}
             slot.session = Session(worker, incarnation, hang_up, slot.lock)
             self._rounds.lock.notify_all()
             self._barrier.notify_all()

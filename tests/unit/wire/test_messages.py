@@ -116,6 +116,13 @@ def test_a_header_is_sixteen_bytes() -> None:
     assert parse_header(raw, 100).length == 77
 
 
+def test_counts_of_more_partitions_than_there_can_be_are_refused() -> None:
+    raw = np.empty(messages.push_size({}, 70_000, 0, FULL), np.uint8)
+    messages.write_push(raw, 3, 99, {}, dict.fromkeys(range(70_000), 1), np.empty(0, np.float32), FULL)
+    with pytest.raises(FrameError, match="70000 partitions"):
+        messages.parse_push(raw)
+
+
 @pytest.mark.parametrize("changed", [{"keys_at": 12}, {"order_at": 6}, {"rows_at": 2}])
 def test_a_fetch_names_places_where_numbers_can_lie(changed: dict[str, int]) -> None:
     block = Placed(**({"width": 3, "keys": 2, "keys_at": 8, "order_at": 4, "rows_at": 4, "rows": 2} | changed))
