@@ -14,9 +14,10 @@ from kuberec_api.source import KafkaSource as KafkaSpec
 from kuberec_devcluster.services import Kafka
 from kuberec_runtime.stream import security
 from kuberec_runtime.stream.growth import PartitionWatch
-from kuberec_runtime.stream.kafka import KafkaSource, discover
+from kuberec_runtime.stream.kafka import KafkaSource
 from kuberec_runtime.stream.security import KafkaCredentialsError
 from kuberec_runtime.stream.source import OffsetOutOfRangeError, PartitionStart, Position, SourceUnavailableError
+from kuberec_runtime.stream.topic import discover
 from tests.component.guarded_kafka import GuardedKafka
 from tests.component.kafka_doors import SECRET, USER, Authority, LockedKafka
 
@@ -160,6 +161,34 @@ def test_a_pause_longer_than_any_poll_interval_loses_and_repeats_nothing(kafka: 
     assert before + after == list(range(500))
     assert positions[0] == Position(500)
     source.close()
+
+
+def test_in_order_a_partition_far_ahead_stops_and_nothing_is_lost_or_repeated(kafka: Kafka, topic: str) -> None:
+    write(kafka, topic, range(3000))
+    write(kafka, topic, range(3000, 5900), partition=1)
+
+    def sequence(most_waiting: int) -> tuple[list[int], int, set[int]]:
+        source = KafkaSource(spec, SCHEMA, discover(spec, []), 100, in_order=True, most_waiting=most_waiting)
+        assert source._order is not None
+        seen: list[int] = []
+        waited, paused = 0, set[int]()
+        deadline = time.monotonic() + DEADLINE_S
+        while not source.finished:
+            assert time.monotonic() < deadline, f"only {len(seen)}"
+            if (batch := source.poll(0.2)) is not None:
+                seen += batch.table.column("now").to_pylist()
+            waited = max(waited, *source._order.waiting.values())
+            paused |= source._paused
+        source.close()
+        return seen, waited, paused
+
+    spec = spec_of(kafka, topic, stopAt="End")
+    expected, all_at_once, _ = sequence(1 << 20)
+    seen, waited, paused = sequence(200)
+    assert seen == expected and sorted(seen) == list(range(5900))
+    assert paused, "somebody was ahead"
+    fetch = 100 * len("5899,1")
+    assert waited < 200 + fetch < all_at_once
 
 
 @pytest.fixture

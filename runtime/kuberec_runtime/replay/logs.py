@@ -23,8 +23,8 @@ from featuregen.replay.snapshot import SnapshotError, read_message
 from kuberec_api.source import KafkaSource
 from kuberec_runtime.checkpoint.store import open_store
 from kuberec_runtime.stream.ends import read_ends
-from kuberec_runtime.stream.kafka import configuration
 from kuberec_runtime.stream.source import SourceUnavailableError
+from kuberec_runtime.stream.topic import configuration
 
 SUFFIX = ".parquet"
 _WILDCARDS = "*?["

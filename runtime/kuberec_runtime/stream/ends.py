@@ -8,9 +8,9 @@ from confluent_kafka import Consumer, KafkaException
 from pydantic import ValidationError
 
 from kuberec_api.source import KafkaSource as KafkaSpec
-from kuberec_runtime.stream.kafka import configuration, offsets_by_time, partitions, watermarks
 from kuberec_runtime.stream.security import KafkaPropertiesError, Refusals
 from kuberec_runtime.stream.source import SourceUnavailableError
+from kuberec_runtime.stream.topic import configuration, offsets_by_time, partitions, watermarks
 
 TIMEOUT_S = 10.0
 Settings = Mapping[str, object]

@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from confluent_kafka import Consumer
 
 from kuberec_api.source import KafkaSource as KafkaSpec
-from kuberec_runtime.stream.kafka import configuration, partitions, watermarks
 from kuberec_runtime.stream.source import PartitionStart, Position, SourceError
+from kuberec_runtime.stream.topic import configuration, partitions, watermarks
 
 EVERY_S = 30.0
 TIMEOUT_S = 10.0

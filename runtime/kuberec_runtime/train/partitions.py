@@ -13,9 +13,9 @@ from kuberec_runtime.checkpoint import ObjectExists, ObjectMissing, Store
 from kuberec_runtime.crashpoints import crash_here
 from kuberec_runtime.stream import PartitionStart
 from kuberec_runtime.stream.growth import EVERY_S, PartitionWatch
-from kuberec_runtime.stream.kafka import discover
 from kuberec_runtime.stream.listing import Listing, starts_of
 from kuberec_runtime.stream.source import ForeignCheckpointError
+from kuberec_runtime.stream.topic import discover
 from kuberec_runtime.stream.units import list_units
 from kuberec_runtime.train.job import Job
 

@@ -20,6 +20,9 @@ class Message:
     def offset(self) -> int:
         return self.at
 
+    def __len__(self) -> int:
+        return 10
+
 
 def read(ends: Mapping[int, int], positions: Mapping[int, int], gaps: set[tuple[int, int]], seed: int) -> list[Message]:
     """Reads from positions to the ends, in fetches of random partitions and sizes."""
@@ -69,3 +72,30 @@ def test_a_message_waits_for_what_may_still_come_before_it() -> None:
     order = ByWhatIsLeft({0: 3, 1: 3})
     assert order.release([Message(1, 0)], {0: 0, 1: 1}, {0, 1}) == []
     assert order.release([Message(0, 0)], {0: 1, 1: 1}, {0, 1}) == [Message(0, 0), Message(1, 0)]
+
+
+def test_bytes_that_wait_are_counted_until_they_are_released() -> None:
+    order = ByWhatIsLeft({0: 3, 1: 3})
+    order.release([Message(1, 0), Message(1, 1)], {0: 0, 1: 2}, {0, 1})
+    assert order.waiting == {0: 0, 1: 20}
+    order.release([Message(0, 0)], {0: 1, 1: 2}, {0, 1})
+    assert order.waiting == {0: 0, 1: 10}
+    order.release([Message(0, 1), Message(0, 2)], {0: 3, 1: 2}, {1})
+    assert order.waiting == {0: 0, 1: 0}
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_stopping_whoever_is_ahead_changes_no_order_and_ends(seed: int) -> None:
+    """Of the partition whose next message decides nothing waits, so there is always one to read on with."""
+    luck, order, out = random.Random(seed), ByWhatIsLeft(ENDS), []
+    ahead = dict.fromkeys(ENDS, 0)
+    open_ = set(ENDS)
+    while open_:
+        partition = luck.choice([p for p in sorted(open_) if order.waiting[p] < 20])
+        message = Message(partition, ahead[partition])
+        ahead[partition] += 1
+        if ahead[partition] == ENDS[partition]:
+            open_.discard(partition)
+        out += order.release([message], ahead, open_)
+        assert max(order.waiting.values()) <= 20
+    assert out == read(ENDS, {0: 0, 1: 0, 3: 0}, set(), 1000)
