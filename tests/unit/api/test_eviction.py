@@ -2,7 +2,7 @@ import pytest
 from pydantic import ValidationError
 
 from kuberec_api.meta import bytes_of
-from kuberec_api.model import Eviction
+from kuberec_api.model import EmbeddingTable, Eviction
 from kuberec_runtime.table.eviction import EvictionRule
 from kuberec_runtime.train.eviction import rule_of
 
@@ -30,3 +30,9 @@ def test_a_budget_of_bytes_in_which_no_row_could_stay_is_refused(quantity: str) 
 )
 def test_quantities_are_kubernetes_ones(quantity: str, expected: int) -> None:
     assert bytes_of(quantity) == expected
+
+
+@pytest.mark.parametrize("field", [{"eviction": {"idle": "1h"}}, {"admission": {"minCount": 3}}])
+def test_neither_eviction_nor_admission_is_a_tables_own(field: dict[str, object]) -> None:
+    with pytest.raises(ValidationError, match="Extra inputs are not permitted"):
+        EmbeddingTable.model_validate({"name": "cate", "dim": 8, **field})
