@@ -52,6 +52,17 @@ class ThreadFleet(Fleet):
             self._runs.pop(future)
             future.result()
 
+    def halt(self, timeout_s: float) -> None:
+        running, self._runs = list(self._runs), {}
+        wait(self.workers("stop"), timeout=timeout_s)
+        wait(running, timeout=timeout_s)
+
+    def rest(self, at_work: Sequence[Any], timeout_s: float) -> None:
+        wait(at_work, timeout=timeout_s)
+
+    def mend(self) -> list[str]:
+        return []  # threads die together
+
     def stop(self, timeout_s: float) -> None:
         running, self._runs = list(self._runs), {}
         wait(self.workers("stop"), timeout=timeout_s)

@@ -109,6 +109,13 @@ def test_killed_anywhere_the_bits_are_those_of_an_undisturbed_run(
     assert bits(training) == setting.expected
 
 
+def test_healed_within_one_attempt_the_bits_are_those_of_an_undisturbed_run(
+    training: Training, setting: Setting
+) -> None:
+    training.heal_through(["worker.pulled@6", "shard.applied@12", "worker.mark-sent@4", "shard.checkpoint-taken@4"])
+    assert bits(training) == setting.expected
+
+
 def test_a_training_that_was_suspended_in_between_ends_with_the_same_bits(training: Training, setting: Setting) -> None:
     training.start()
     training.until("some samples", lambda s: s.progress is not None and s.progress.samples > 0)

@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -56,8 +56,8 @@ class Training:
             node = node[key]
         node[leaf] = value
 
-    def start(self, crash_at: str = "", env: Mapping[str, str] | None = None) -> None:
-        """Starts the next attempt."""
+    def start(self, crash_at: str = "", env: Mapping[str, str] | None = None, ray: bool = False) -> None:
+        """Starts the next attempt: all in one process, or with `ray` as the processes that it is in production."""
         self.attempt += 1
         given = {
             "model": self.documents["RecModel"],
@@ -69,10 +69,20 @@ class Training:
         environment = {**os.environ, "KUBEREC_STATUS": f"file:{self.status_path}", **(env or {})}
         if crash_at:
             environment["KUBEREC_CRASH_AT"] = crash_at
+        command = ["-m", "kuberec_runtime.train", "--local", "--input", str(path)] if ray else [str(ENTRY), str(path)]
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, str(ENTRY), str(path)], stdout=log, stderr=subprocess.STDOUT, env=environment
+                [sys.executable, *command], stdout=log, stderr=subprocess.STDOUT, env=environment
             )
+
+    def heal_through(self, points: Sequence[str]) -> None:
+        """Runs one attempt on Ray to its end, in which one process dies at each of the crash points."""
+        once = self.folder / "once"
+        once.mkdir()
+        self.start(crash_at=",".join(points), env={"KUBEREC_CRASH_ONCE": str(once)}, ray=True)
+        assert self.wait() == 0, self.log()[-5000:]
+        assert {path.name for path in once.iterdir()} == set(points), self.log()[-5000:]
+        assert "healed in" in self.log()
 
     def wait(self) -> int:
         """Waits for the attempt's end and returns its exit code."""

@@ -31,7 +31,11 @@ class Gate:
 
     def __init__(self, monitors: Sequence[Monitor]) -> None:
         self._monitors = monitors
-        self._windows = [Window(m.window) for m in monitors]
+        self.clear()
+
+    def clear(self) -> None:
+        """Empties all windows."""
+        self._windows = [Window(m.window) for m in self._monitors]
 
     def add(self, predictions: F32, labels: F32) -> None:
         """Feeds scored samples to all windows."""

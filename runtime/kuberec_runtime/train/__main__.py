@@ -9,12 +9,13 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
-from kuberec_runtime.train.driver import Driver, Stopped
+from kuberec_runtime.train.driver import Driver
 from kuberec_runtime.train.exitcode import EX_SOFTWARE, RETRY, classify
 from kuberec_runtime.train.fleet import Fleet
 from kuberec_runtime.train.job import InvalidInputError, Job, TrainingInput
 from kuberec_runtime.train.session import ray_session
 from kuberec_runtime.train.status import open_sink
+from kuberec_runtime.train.waiting import Stopped
 
 logger = logging.getLogger("kuberec_runtime.train")
 

@@ -103,8 +103,8 @@ class WorkerActor:
         """Initial dense weights float32[size], a function of the model's seed only, and their names and shapes."""
         return self._network.dense(), self._network.weights
 
-    def connect(self, addresses: Sequence[tuple[str, int]], starts: Sequence[PartitionStart]) -> None:
-        """Connects to the shards and opens the source."""
+    def connect(self, addresses: Sequence[tuple[str, int]], starts: Sequence[PartitionStart], incarnation: int) -> None:
+        """Connects to the shards and opens the source; the run of before, if there was one, has ended."""
         from kuberec_runtime.stream.opening import open_source
         from kuberec_runtime.train.worker import Worker
         from kuberec_runtime.wire.client import ShardPool
@@ -114,7 +114,7 @@ class WorkerActor:
         patience = Patience(answer=IN_STEP_ANSWER_S) if in_step else Patience()
         wire = spec.synchronization.wire
         terms = Terms(wire.dtype, share=wire.transport is Transport.AUTO, checked=wire.checksums)
-        pool = ShardPool.connect(addresses, self._token, job.plan.digest, self._index, job.attempt, patience, terms)
+        pool = ShardPool.connect(addresses, self._token, job.plan.digest, self._index, incarnation, patience, terms)
         source = open_source(spec.source, job.schema, starts, spec.workers.batch_size, in_order=in_step)
         self._worker = Worker(self._job, source, pool, self._network)
         self._worker.begin_at(starts)

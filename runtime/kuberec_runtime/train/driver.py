@@ -3,52 +3,43 @@
 Order at the start, and why: claim the log (older attempts are fenced from here on), read the last commit, claim the
 tier, only then train. Order in a cut: shards copy, workers tell their positions, files are written, the manifest, the
 log record. A failure before the record aborts the epoch: copied rows become dirty again and training goes on.
+A shard or worker that dies is replaced and everyone goes back to the last commit, see `bringup`.
 """
 
 import logging
-import secrets
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeVar
-
-import numpy as np
+from typing import Any
 
 from featuregen.files import read_files
 from featuregen.spec import duration_ms
-from kuberec_runtime.checkpoint import CorruptFile, Fenced, StoreError, WarmTaken, open_store
+from kuberec_runtime.checkpoint import StoreError, open_store
 from kuberec_runtime.crashpoints import crash_here
 from kuberec_runtime.models.flat import WeightShapes
 from kuberec_runtime.publish.errors import StalePublication, TierCorrupt, TierError
-from kuberec_runtime.stream import PartitionStart, SourceError, shares
+from kuberec_runtime.stream import PartitionStart
 from kuberec_runtime.stream.growth import PartitionWatch
-from kuberec_runtime.table.dense import DenseState
-from kuberec_runtime.train.fleet import Fleet
+from kuberec_runtime.train.bringup import Bringup
+from kuberec_runtime.train.fleet import Fleet, LostError
 from kuberec_runtime.train.job import Job
-from kuberec_runtime.train.ledger import Ledger, Resumed, split
+from kuberec_runtime.train.ledger import Ledger
 from kuberec_runtime.train.memory import memory_status
-from kuberec_runtime.train.partitions import find_partitions, watch_partitions
+from kuberec_runtime.train.partitions import watch_partitions
 from kuberec_runtime.train.publisher import Publisher
 from kuberec_runtime.train.reports import WorkerCut, WorkerReport
 from kuberec_runtime.train.scoreboard import DEGRADED, PUBLISHING_PAUSED, Scoreboard
 from kuberec_runtime.train.status import StatusSink
-from kuberec_runtime.train.warmstart import readable, summary, take
-from kuberec_runtime.wire.errors import CutTimeout
-
-T = TypeVar("T")
+from kuberec_runtime.train.waiting import RETRY_S, Waiting
+from kuberec_runtime.wire.errors import CutTimeout, ShardLost
 
 REPORT_EVERY_S = 1.0
 CUT_TIMEOUT_S = 60.0
 WRITE_TIMEOUT_S = 600.0
-START_TIMEOUT_S = 900.0
-RETRY_S = (1.0, 2.0, 5.0, 10.0, 15.0)
+MOST_HEALINGS = 3
+"""From one commit: what dies again and again before the next one has a cause that going back does not mend."""
 
 logger = logging.getLogger(__name__)
-
-
-class Stopped(Exception):  # noqa: N818
-    """The user or the node asked the attempt to end while it was still waiting for something."""
 
 
 class Driver:
@@ -59,15 +50,15 @@ class Driver:
         self._spec = job.training.spec
         self._fleet = fleet or Fleet(job)
         self._board = Scoreboard(self._spec.monitors, job.training.metadata.generation)
-        self._stop_reason = ""
-        self._stop_asked = threading.Event()
+        self._waiting = Waiting(self._fleet, self._board, sink)
         self._starts: list[PartitionStart] = []
         self._epoch = 0
         self._reported = 0.0
         self._finished = False
         self._publisher: Publisher | None = None
-        self._watch: PartitionWatch | None = None
         self._ledger: Ledger | None = None
+        self._at_work: list[Any] = []
+        self._healed = (-1, 0)
 
     @property
     def board(self) -> Scoreboard:
@@ -76,8 +67,7 @@ class Driver:
 
     def stop(self, reason: str) -> None:
         """Asks for a last cut and an orderly end."""
-        self._stop_reason = self._stop_reason or reason
-        self._stop_asked.set()
+        self._waiting.stop(reason)
 
     def newest_attempt(self) -> int:
         """The newest attempt in the log or the tier; for the outcome of a fenced attempt."""
@@ -93,123 +83,73 @@ class Driver:
         self._job.check()
         logger.info("plan %s, %d columns", self._job.plan.digest[:8], self._job.layout.dimension)
         read_files(self._job.plan)  # a wrong file ends the attempt here and for good, not in a worker
-        store = self._patiently("StoreUnavailable", (StoreError,), lambda: open_store(self._spec.checkpoint.uri))
+        waiting = self._waiting
+        store = waiting.patiently("StoreUnavailable", (StoreError,), lambda: open_store(self._spec.checkpoint.uri))
         ledger = self._ledger = Ledger(self._job, store)
-        self._patiently("StoreUnavailable", (StoreError,), ledger.start)
-        resumed = self._patiently("StoreUnavailable", (StoreError,), ledger.resume)
-        self._starts = self._discover(ledger)
-        self._count_from(ledger)
+        waiting.patiently("StoreUnavailable", (StoreError,), ledger.start)
+        bringup = Bringup(self._job, self._fleet, ledger, self._board, waiting)
+        resumed, starts = bringup.find_epoch()
+        bringup.count()
         self._show(ledger)
         try:
-            self._start_fleet(ledger, resumed)
-            return self._train(ledger)
+            self._open_publisher(bringup.launch())
+            self._starts = bringup.begin(resumed, starts)
+            lost: LostError | ShardLost | None = None
+            while True:
+                try:
+                    if lost is not None:
+                        self._heal(ledger, bringup, lost)
+                    return self._train(ledger)
+                except (LostError, ShardLost) as error:
+                    lost = error
         finally:
-            if self._watch is not None:
-                self._watch.close()
             self._fleet.stop(timeout_s=15)
             if self._publisher is not None:
                 self._publisher.close()
 
-    def _count_from(self, ledger: Ledger) -> None:
-        totals = ledger.totals()
-        self._board.resume(totals.steps, totals.samples, totals.skipped)
-
-    def _discover(self, ledger: Ledger) -> list[PartitionStart]:
-        source = self._spec.source
-        return self._patiently(
-            "", (SourceError, StoreError), lambda: find_partitions(source, ledger.starts(), ledger.store)
-        )
-
-    def _start_fleet(self, ledger: Ledger, resumed: Resumed | None) -> None:
-        fleet, token = self._fleet, secrets.token_bytes(32)
-        logger.info("starting %d shards and %d workers", self._spec.parameter_servers.replicas, self._workers)
-        fleet.launch(token)
-        dense, weights = self._gather([fleet.worker(0, "dense")], START_TIMEOUT_S, "starting worker 0")[0]
-        ledger.weights = weights
-        self._open_publisher(weights)
-        addresses = self._gather(fleet.shards("start", len(dense)), START_TIMEOUT_S, "starting shards")
-        if resumed is None:
-            zeros = np.zeros_like(dense)
-            state, taken = self._choose_warm(DenseState(dense, zeros, zeros.copy(), 0), weights)
-            self._gather(self._begin(state), START_TIMEOUT_S, "setting dense weights")
-            self._warm(taken)
-            ledger.begin(state, self._starts, taken)
-        else:
-            resumed = self._restore(ledger, resumed)
-            if resumed.manifest.epoch == 0:
-                self._warm(resumed.manifest.warm_start)
-            self._board.restore_windows(resumed.windows)
-            logger.info("resumed from epoch %d with %d samples", resumed.manifest.epoch, resumed.manifest.samples)
-        self._epoch = ledger.next_epoch()
+    def _heal(self, ledger: Ledger, bringup: Bringup, error: LostError | ShardLost) -> None:
+        """Replaces what died and goes back to the last commit; gives up if that was tried too often."""
+        epoch = ledger.manifest.epoch if ledger.manifest else 0
+        before, times = self._healed
+        self._healed = epoch, times + 1 if epoch == before else 1
+        if self._healed[1] > MOST_HEALINGS:
+            raise error
+        logger.warning("%s: everyone goes back to epoch %d", error, epoch)
+        self._board.condition(DEGRADED, True, "Healing", f"{error}; going back to epoch {epoch}")
         self._show(ledger)
-        # In Sync mode also those that have ended: who reads what must not depend on how far it was read before.
-        mine = [self._starts[i :: self._workers] for i in range(self._workers)]
-        dealt = [(share,) for share in (mine if self._job.synchronous else shares(self._starts, self._workers))]
-        connecting = fleet.workers("connect", addresses, each=dealt)
-        self._gather(connecting, START_TIMEOUT_S, "connecting workers")
-        fleet.run_workers()
-
-    def _begin(self, state: DenseState) -> list[Any]:
-        return self._fleet.shards("begin", each=[(s,) for s in split(state, self._spec.parameter_servers.replicas)])
-
-    def _choose_warm(self, fresh: DenseState, weights: WeightShapes) -> tuple[DenseState, WarmTaken | None]:
-        """The dense state to begin with, and what is taken of another training, if spec.warmStart wants it."""
-        wish = self._spec.warm_start
-        if wish is None:
-            return fresh, None
-        job = self._job
-        state, taken = self._patiently("StoreUnavailable", (StoreError,), lambda: take(wish, job, fresh, weights))
-        logger.info("warm start %s", summary(taken))
-        return state, taken
-
-    def _warm(self, taken: WarmTaken | None) -> None:
-        """Loads another training's rows: until an epoch has them, each attempt does."""
-        if taken is not None:
-            with readable(taken):
-                loading = self._fleet.shards("warm", taken)
-                rows = self._gather(loading, WRITE_TIMEOUT_S, "loading rows of a warm start")
-            logger.info("%d rows taken", sum(rows))
-
-    def _restore(self, ledger: Ledger, resumed: Resumed) -> Resumed:
-        """Restores all shards from one manifest; a corrupt file sends all of them back to the manifest before it."""
-        broken: list[str] = []
-        while True:
-            parts = split(resumed.dense, self._spec.parameter_servers.replicas)
-            try:
-                pending = self._fleet.shards("restore", resumed.key, each=[(part,) for part in parts])
-                rows = self._gather(pending, WRITE_TIMEOUT_S, "restoring shards")
-                logger.info("restored %d rows", sum(rows))
-                return resumed
-            except CorruptFile as error:
-                if error.key in broken:
-                    raise
-                broken.append(error.key)
-                self._board.condition(DEGRADED, True, "CheckpointCorrupt", str(error))
-                older = ledger.resume(broken)
-                if older is None:
-                    raise
-                resumed = older
-                self._count_from(ledger)
-                self._starts = self._discover(ledger)
+        began = time.monotonic()
+        crash_here("driver.healing")
+        self._starts = bringup.heal(self._at_work)
+        self._at_work, self._finished = [], False
+        if self._publisher is not None:
+            self._publisher.rolled_back()
+        logger.info("healed in %.1f s", time.monotonic() - began)
 
     def _open_publisher(self, weights: WeightShapes) -> None:
         if self._spec.publish is not None:
             self._publisher = Publisher(self._job, weights)
-            self._patiently("PublishFailed", (TierError,), self._publisher.claim)
+            self._waiting.patiently("PublishFailed", (TierError,), self._publisher.claim)
 
     def _train(self, ledger: Ledger) -> str:
+        self._epoch = max(self._epoch, ledger.next_epoch())
+        self._show(ledger)
+        watch = watch_partitions(self._job, self._starts)
+        try:
+            return self._go_on(ledger, watch)
+        finally:
+            if watch is not None:
+                watch.close()
+
+    def _go_on(self, ledger: Ledger, watch: PartitionWatch | None) -> str:
         checkpoint_every = duration_ms(self._spec.checkpoint.interval) / 1000
         publish_every = duration_ms(self._spec.publish.interval) / 1000 if self._spec.publish else float("inf")
         now = time.monotonic()
-        watch = self._watch = watch_partitions(self._job, self._starts)
         next_checkpoint, next_publication = now + checkpoint_every, now + publish_every
         self._board.condition(DEGRADED, False, "Healthy")
         while True:
             self._fleet.check()
             self._report(ledger)
-            if self._sink.suspended():
-                self.stop("Suspended")
-            if self._finished or self._stop_asked.is_set():
+            if self._waiting.stopped() or self._finished:
                 return self._end(ledger)
             if watch is not None and (new := watch.take()):
                 self._grow(ledger, new)
@@ -220,7 +160,7 @@ class Driver:
             if now >= next_checkpoint:
                 self._checkpoint(ledger)
                 next_checkpoint = time.monotonic() + checkpoint_every
-            self._stop_asked.wait(0.1)
+            self._waiting.pause(0.1)
 
     def _grow(self, ledger: Ledger, new: Sequence[PartitionStart]) -> None:
         """Takes new partitions in: where they start is committed first, then workers read them."""
@@ -228,7 +168,7 @@ class Driver:
         first = len(self._starts)
         self._starts = [*self._starts, *new]
         while not self._checkpoint(ledger):
-            if self._stop_asked.wait(RETRY_S[0]):
+            if self._waiting.pause(RETRY_S[0]):
                 return  # the last cut commits the start; the next attempt reads them
         crash_here("driver.grown")
         given = [self._fleet.worker((first + i) % self._workers, "add", [start]) for i, start in enumerate(new)]
@@ -236,7 +176,7 @@ class Driver:
 
     def _end(self, ledger: Ledger) -> str:
         """The last cut: what was learnt is committed, then published."""
-        reason = "Completed" if self._finished else self._stop_reason
+        reason = "Completed" if self._finished else self._waiting.reason
         self._fleet.gather(self._fleet.workers("pause"), CUT_TIMEOUT_S, "pausing workers")
         for attempt in range(3):
             if self._checkpoint(ledger):
@@ -296,7 +236,7 @@ class Driver:
         assert self._publisher is not None
         logger.warning("the tier was emptied: all rows are published again")
         self._fleet.gather(self._fleet.shards("start_over"), CUT_TIMEOUT_S, "marking all rows")
-        self._patiently("PublishFailed", (TierError,), self._publisher.start_over)
+        self._waiting.patiently("PublishFailed", (TierError,), self._publisher.start_over)
 
     def _gate_open(self) -> bool:
         verdict = self._board.verdict
@@ -317,7 +257,7 @@ class Driver:
             self._fleet.shards("settle", consumer, epoch, kept)
 
     def _cut(self, epoch: int, shard_method: str, *args: object) -> tuple[list[Any], list[WorkerCut]]:
-        shards = self._fleet.shards(shard_method, *args)
+        shards = self._at_work = self._fleet.shards(shard_method, *args)
         try:
             workers = self._fleet.workers("cut", epoch, CUT_TIMEOUT_S, self._agreed_step(epoch))
             cuts = self._fleet.gather(workers, CUT_TIMEOUT_S + 5, f"positions of epoch {epoch}", self._tick)
@@ -362,36 +302,6 @@ class Driver:
         crash_here("status.before")
         self._sink.write(status)
         crash_here("status.written")
-
-    def _gather(self, pending: Sequence[Any], timeout_s: float, what: str) -> list[Any]:
-        def tick() -> None:
-            if self._stop_asked.is_set() or self._sink.suspended():
-                raise Stopped(self._stop_reason or "Suspended")
-
-        return self._fleet.gather(pending, timeout_s, what, tick)
-
-    def _patiently(self, reason: str, errors: tuple[type[Exception], ...], action: Callable[[], T]) -> T:
-        """Repeats an action that fails for a cause outside, shows the cause as Degraded, goes on once it is mended."""
-        tries = 0
-        while True:
-            try:
-                result = action()
-            except (Fenced, StalePublication):
-                raise
-            except errors as error:
-                if isinstance(error, SourceError) and error.permanent:
-                    raise
-                why = reason or getattr(error, "reason", "Unavailable")
-                self._board.condition(DEGRADED, True, why, str(error))
-                self._sink.write(self._board.status)
-                logger.warning("%s; trying again", error)
-                if self._stop_asked.wait(RETRY_S[min(tries, len(RETRY_S) - 1)]) or self._sink.suspended():
-                    raise Stopped(self._stop_reason or "Suspended") from error
-                tries += 1
-                continue
-            if tries:
-                self._board.clear(DEGRADED)
-            return result
 
     @property
     def _workers(self) -> int:

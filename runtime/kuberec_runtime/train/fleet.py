@@ -1,15 +1,17 @@
 """The actors of an attempt: the only module that calls Ray.
 
-Shards and workers are plain actors without restarts: whoever dies ends the attempt, and the next one goes on from the
-last committed epoch. Actors belong to the driver and die with it. Rows never travel through Ray calls.
+Shards and workers are plain actors that Ray never restarts: the driver notices who dies, replaces it, and takes
+everyone back to the last committed epoch (`bringup`). Actors belong to the driver and die with it. Rows never travel
+through Ray calls.
 """
 
+import logging
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import ray
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
 
 from kuberec_runtime.train.actors import ShardActor, WorkerActor
 from kuberec_runtime.train.job import Job
@@ -17,6 +19,10 @@ from kuberec_runtime.train.job import Job
 SHARD_RESOURCE = "kuberec_shard"
 WORKER_RESOURCE = "kuberec_worker"
 WAIT_STEP_S = 0.2
+ANSWER_S = 20.0
+"""Whoever lives answers an empty call within this time."""
+
+logger = logging.getLogger(__name__)
 
 
 class LostError(Exception):
@@ -36,17 +42,24 @@ class Fleet:
         self._workers: list[Any] = []
         self._runs: dict[Any, int] = {}
         self._job = job
+        self._token = b""
 
     def launch(self, token: bytes) -> None:
         """Asks Ray for all actors; they wait for resources until Ray (or its autoscaler) has them."""
-        spec = self._job.training.spec
-        shard = ray.remote(num_cpus=0, resources={SHARD_RESOURCE: 1}, max_restarts=0, max_concurrency=8)(ShardActor)
-        worker = ray.remote(num_cpus=0, resources={WORKER_RESOURCE: 1}, max_restarts=0, max_concurrency=8)(WorkerActor)
-        model, training, attempt = self._job.model, self._job.training, self._job.attempt
-        self._shards = [
-            shard.remote(model, training, attempt, i, token) for i in range(spec.parameter_servers.replicas)
-        ]
-        self._workers = [worker.remote(model, training, attempt, i, token) for i in range(spec.workers.replicas)]
+        spec, self._token = self._job.training.spec, token
+        self._shards = [self._new_shard(i) for i in range(spec.parameter_servers.replicas)]
+        self._workers = [self._new_worker(i) for i in range(spec.workers.replicas)]
+
+    def _new_shard(self, index: int) -> Any:
+        return self._new(ShardActor, SHARD_RESOURCE, index)
+
+    def _new_worker(self, index: int) -> Any:
+        return self._new(WorkerActor, WORKER_RESOURCE, index)
+
+    def _new(self, kind: type, resource: str, index: int) -> Any:
+        job = self._job
+        actor = ray.remote(num_cpus=0, resources={resource: 1}, max_restarts=0, max_concurrency=8)(kind)
+        return actor.remote(job.model, job.training, job.attempt, index, self._token)
 
     def run_workers(self) -> None:
         """Lets the workers train; `check` notices when one ends."""
@@ -82,7 +95,7 @@ class Fleet:
             tick()
             if left and time.monotonic() > deadline:
                 raise TimeoutError(f"{what}: {len(left)} of {len(pending)} did not answer within {timeout_s:.0f} s")
-        return [self._result(ref, role="actor", index=i) for i, ref in enumerate(pending)]
+        return [self._result(ref) for ref in pending]
 
     def check(self) -> None:
         """Raises what ended a worker, if one has ended."""
@@ -90,8 +103,45 @@ class Fleet:
             return
         done, _ = ray.wait(list(self._runs), num_returns=1, timeout=0)
         for ref in done:
-            index = self._runs.pop(ref)
-            self._result(ref, role="worker", index=index)
+            del self._runs[ref]
+            self._result(ref)
+
+    def halt(self, timeout_s: float) -> None:
+        """Ends every worker's run, and every worker whose run does not end: nothing is pushed any more."""
+        runs, self._runs = self._runs, {}
+        self.workers("stop")
+        _, stuck = ray.wait(list(runs), num_returns=len(runs), timeout=timeout_s) if runs else ([], [])
+        for run in stuck:
+            logger.warning("worker %d does not end its step; its process is ended", runs[run])
+            ray.kill(self._workers[runs[run]])
+
+    def rest(self, at_work: Sequence[Any], timeout_s: float) -> None:
+        """Waits until these calls have ended, however they end.
+
+        Raises:
+            TimeoutError: one is still at work.
+        """
+        _, busy = ray.wait(list(at_work), num_returns=len(at_work), timeout=timeout_s) if at_work else ([], [])
+        if busy:
+            raise TimeoutError(f"{len(busy)} calls of shards did not end within {timeout_s:.0f} s")
+
+    def mend(self) -> list[str]:
+        """Replaces every actor that is dead or does not answer by a new one; returns their names, e.g. "shard 1"."""
+        replaced = []
+        for role, actors, new in (
+            ("shard", self._shards, self._new_shard),
+            ("worker", self._workers, self._new_worker),
+        ):
+            answers = [actor.__ray_ready__.remote() for actor in actors]
+            ray.wait(answers, num_returns=len(answers), timeout=ANSWER_S)
+            for index, answer in enumerate(answers):
+                try:
+                    ray.get(answer, timeout=0)
+                except (RayActorError, GetTimeoutError):
+                    ray.kill(actors[index])
+                    actors[index] = new(index)
+                    replaced.append(f"{role} {index}")
+        return replaced
 
     def stop(self, timeout_s: float) -> None:
         """Stops workers and shards, and waits for them."""
@@ -107,14 +157,20 @@ class Fleet:
     ) -> list[Any]:
         return [getattr(m, method).remote(*args, *(each[i] if each else ())) for i, m in enumerate(members)]
 
-    @staticmethod
-    def _result(ref: Any, role: str, index: int) -> Any:
+    def _result(self, ref: Any) -> Any:
         try:
             return ray.get(ref)
         except RayActorError as error:
-            raise LostError(role, index, error) from error
+            raise LostError(*self._member(error.actor_id), error) from error
         except RayTaskError as error:
             raise error.as_instanceof_cause() from None
+
+    def _member(self, actor_id: str | None) -> tuple[str, int]:
+        for role, actors in (("shard", self._shards), ("worker", self._workers)):
+            for index, actor in enumerate(actors):
+                if actor._actor_id.hex() == actor_id:
+                    return role, index
+        return "actor", -1
 
 
 def _first_line(error: BaseException) -> str:

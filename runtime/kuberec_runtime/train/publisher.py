@@ -90,6 +90,10 @@ class Publisher:
         self._tier.claim(self._job.attempt)
         self._first = True
 
+    def rolled_back(self) -> None:
+        """Rows went back to a commit: the next publication says that any row may have changed."""
+        self._first = True
+
     def close(self) -> None:
         """Closes the connections."""
         self._tier.close()

@@ -39,6 +39,13 @@ class Scoreboard:
         self.status.progress.samples = samples
         self.status.progress.skipped_records = self._skipped_before = skipped
 
+    def rewind(self) -> None:
+        """Forgets what was seen of samples that will be seen again."""
+        self.gate.clear()
+        self.window = Window(PROGRESS_WINDOW)
+        self._loss.clear()
+        self._rate.clear()
+
     def restore_windows(self, windows: dict[str, NDArray[np.float32]]) -> None:
         """Refills the monitors' windows from a checkpoint and judges them."""
         self.gate.restore(windows)

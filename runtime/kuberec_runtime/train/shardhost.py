@@ -72,11 +72,14 @@ class ShardHost:
         self._taken: dict[Consumer, tuple[int, dict[int, I64]]] = {}
         self._settling = threading.Lock()
         self._shard: Shard | None = None
+        self._address = "", 0
         self._sweeper: Sweeper | None = None
         self._tier: Tier | None = None
 
     def start(self, host: str, dense_size: int) -> tuple[str, int]:
-        """Compiles the kernels, opens the listener and returns its address."""
+        """Compiles the kernels, opens the listener and returns its address; one that is open already stays open."""
+        if self._shard is not None:
+            return self._address
         spec, defaults = self._job.model.spec, self._job.model.spec.embeddings.defaults
         self._shard = Shard(
             ShardConfig(
@@ -100,15 +103,20 @@ class ShardHost:
             state = self._shard.state
             self._sweeper = Sweeper(lambda: state.tables, rule)
             self._sweeper.start()
-        return self._shard.listen(host, 0)
+        self._address = self._shard.listen(host, 0)
+        return self._address
 
     def restore(self, manifest_key: str, dense: DenseState) -> int:
-        """Loads this shard's buckets of a committed epoch; everything counts as unpublished afterwards.
+        """Puts this shard's buckets of a committed epoch in the place of what it has; all of it counts as unpublished.
+
+        No cut may be at work.
 
         Raises:
             CorruptFile: a file is not what the manifest says; the driver falls back to an older epoch.
         """
         shard = self._ready
+        with self._settling:
+            self._taken.clear()
         store = open_store(self._job.training.spec.checkpoint.uri, os.environ)
         manifest = read_manifest(store, manifest_key)
         mine = buckets_of_shard(self._index, self._count)

@@ -11,6 +11,7 @@ the same samples and, pulled after all of the step before, the same rows, whatev
 
 import queue
 import threading
+import time
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -109,11 +110,14 @@ class Worker:
             TimeoutError: no step boundary came in time; the shards' time-out aborts the epoch.
         """
         self._boundary.ask(epoch, step)
-        try:
-            return self._answer.get(timeout=timeout_s)
-        except queue.Empty:
-            self._boundary.withdraw(epoch)
-            raise TimeoutError(f"no step boundary within {timeout_s:.0f} s for epoch {epoch}") from None
+        deadline = time.monotonic() + timeout_s
+        while not self._stopping.is_set() and (left := deadline - time.monotonic()) > 0:
+            try:
+                return self._answer.get(timeout=min(left, POLL_S))
+            except queue.Empty:
+                continue
+        self._boundary.withdraw(epoch)
+        raise TimeoutError(f"no step boundary within {timeout_s:.0f} s for epoch {epoch}")
 
     def report(self) -> WorkerReport:
         """Returns what happened since the last call."""
@@ -131,10 +135,9 @@ class Worker:
         self._pausing.set()
 
     def stop(self) -> None:
-        """Ends `run` at the next step boundary, or where it waits for others."""
+        """Ends `run` at the next step boundary, or where it waits for others; what is under way is not waited for."""
         self._stopping.set()
-        if self._synchronous:
-            self._pool.close()
+        self._pool.close()
 
     def _loop(self) -> None:
         ready: Prepared | None = None
