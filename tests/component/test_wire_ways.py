@@ -164,7 +164,7 @@ def test_pulled_rows_stay_as_they_are_as_long_as_they_are_held(shard: Callable[.
 @pytest.mark.parametrize("way", WAYS)
 def test_a_shard_that_fails_in_the_midst_of_an_answer_says_why(shard: Callable[..., Shard], way: str) -> None:
     pool = connect(shard().listen(), terms=WAYS[way])
-    keys = np.arange(200_000)
+    keys = np.arange(600_000)
     keys[-1] = -1
     with pytest.raises(WireRefused, match="key -1 is negative"):
         pool.pull({2: keys})

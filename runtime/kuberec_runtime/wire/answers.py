@@ -1,4 +1,4 @@
-"""A shard's answer to a pull, a few hundred KiB at a time: looked up, and sent or placed while a core still caches it.
+"""A shard's answer to a pull, two MiB at a time: looked up, and sent or placed while a core still caches it.
 
 Rows go out as they are found, so an answer takes the memory of one piece, whatever was asked for, and the worker reads
 the first rows while the last are looked up. The price: what fails midway has begun to answer. It then fills up what it
@@ -27,8 +27,8 @@ from kuberec_runtime.wire.routing import I32, merge_rows
 from kuberec_runtime.wire.session import Session
 from kuberec_runtime.wire.shardstate import ShardState
 
-PIECE = 512 << 10
-"""Bytes of rows that are looked up at a time: they should still be in the core's cache when they are sent."""
+PIECE = 2 << 20
+"""Bytes of rows that are looked up at a time: small enough for a cache, and large enough not to count the calls."""
 _MOST_KEYS = 1 << 16
 
 
