@@ -17,6 +17,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -52,6 +53,7 @@ from kuberec_devcluster.services import Kafka
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "feed.yaml"
 PATIENCE_S = 240.0
+RATE = 2000.0
 
 
 class Attempts:
@@ -144,6 +146,12 @@ class Attempts:
         log.commit(epoch, write_manifest(store, manifest.model_copy(update=changed)))
 
 
+def feed(bootstrap: str, ended: threading.Event) -> None:
+    """Sends samples until it is ended."""
+    world = make_world(0, Size(users=2000, items=1000))
+    run(Stream(world), KafkaSink(world, bootstrap, "samples", 4), samples=0, rate=RATE, stop=ended.is_set)
+
+
 def descendants(pid: int) -> list[int]:
     """Processes that this one started, and those that they started."""
     found: list[int] = []
@@ -176,8 +184,9 @@ def main() -> None:
     rows, kills = (50_000, 1) if chosen.smoke else (5_000_000, 5 if chosen.full else 3)
     console = Console()
     with tempfile.TemporaryDirectory() as name, Kafka() as kafka:
-        world = make_world(0, Size(users=2000, items=1000))
-        run(Stream(world), KafkaSink(world, kafka.bootstrap, "samples", 4), samples=20_000 if chosen.smoke else 200_000)
+        ended = threading.Event()
+        feeding = threading.Thread(target=feed, args=(kafka.bootstrap, ended))
+        feeding.start()
         attempts = Attempts(Path(name), kafka.bootstrap)
         try:
             attempts.start()
@@ -205,6 +214,8 @@ def main() -> None:
                 console.print(f"all killed: first step of the next attempt after {peer[-1]:.1f} s")
         finally:
             attempts.end()
+            ended.set()
+            feeding.join()
     table = Table("way", "seconds to the first step", title=f"Recovery with {rows:,} rows")
     table.add_row("shard replaced, all go back (ours)", f"{summary(ours).median:.1f}")
     table.add_row("all restarted", f"{summary(peer).median:.1f}")
