@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: help setup demo test lint types test-unit test-fuzz test-component test-api test-e2e crds docs cluster-up cluster-down services clean
+.PHONY: help setup demo test lint types test-unit test-fuzz test-component soak test-api test-e2e crds docs cluster-up cluster-down services clean
 
 help: ## show the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t18
@@ -28,7 +28,7 @@ services: $(STAMP) ## install or build the servers that tests and demo start (Ka
 demo: services ## the whole line without Kubernetes: Kafka -> training -> Redis -> ranking (KEEP=1 leaves it running)
 	@PYTHONPATH=devcluster $(BIN)/python -m kuberec_devcluster.demo
 
-test: lint types test-unit test-fuzz test-component test-api test-e2e ## all tiers, from lint to a whole cluster
+test: lint types test-unit test-fuzz test-component soak test-api test-e2e ## all tiers, from lint to a whole cluster
 
 lint: $(STAMP) ## ruff, import contracts, generated files up to date
 	$(BIN)/ruff check .
@@ -47,6 +47,12 @@ test-fuzz: $(STAMP) ## random features: oracle, numba and NumPy give the same bi
 
 test-component: services ## real Kafka, Redis, S3 and Ray on this machine
 	$(PYTEST) tests/component -n 2 --dist loadfile
+
+# `make test` has its two minutes; MINUTES=10 is a proper run. SEED=n repeats one, MODE is Async, Sync or both.
+MINUTES ?= 2
+MODE ?= both
+soak: services ## random kills, pauses, restarts, store errors and resizes for MINUTES, then exact counts (SEED, MODE)
+	PYTHONPATH=devcluster $(BIN)/python -m tests.soak --minutes $(MINUTES) --mode $(MODE) $(if $(SEED),--seed $(SEED))
 
 test-api: $(STAMP) ## the operator against a real kube-apiserver
 	@PYTHONPATH=devcluster $(BIN)/python -m kuberec_devcluster setup --control-plane

@@ -1,5 +1,6 @@
 """Starts attempts for the tests: real Kafka, real Redis, a checkpoint folder, killed or not."""
 
+import hashlib
 import json
 import os
 import subprocess
@@ -10,11 +11,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 from confluent_kafka import Producer
 
 from kuberec_api.training import RecTrainingStatus
-from kuberec_runtime.checkpoint import Manifest, open_store, read_commits, read_manifest
+from kuberec_runtime.checkpoint import (
+    Manifest,
+    Store,
+    load_rows,
+    open_store,
+    read_commits,
+    read_dense,
+    read_manifest,
+)
 from kuberec_runtime.synth.filesink import ParquetSink
 from kuberec_runtime.synth.run import run
 from kuberec_runtime.synth.sink import KafkaSink
@@ -40,7 +50,7 @@ class Training:
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.documents = {d["kind"]: d for d in yaml.safe_load_all(FEED.read_text())}
+        self.documents = training_documents()
         self.set("RecTraining", "spec.source.kafka.bootstrapServers", self.bootstrap)
         self.set("RecTraining", "spec.source.kafka.topic", self.topic)
         self.set("RecTraining", "spec.source.kafka.stopAt", "End")
@@ -119,6 +129,24 @@ class Training:
         store = open_store(f"file://{self.folder}/checkpoint")
         last = next(iter(read_commits(store)), None)
         return read_manifest(store, last.manifest) if last else None
+
+
+def training_documents() -> dict[str, Any]:
+    """The resources of examples/feed.yaml, by kind."""
+    return {d["kind"]: d for d in yaml.safe_load_all(FEED.read_text())}
+
+
+def bits(store: Store, manifest: Manifest) -> str:
+    """A digest of every row (weights, optimizer state, frequency, last-seen) and the dense state of an epoch."""
+    assert manifest.dense is not None
+    digest, rows = hashlib.sha256(), 0
+    for width, (keys, raw) in load_rows(store, manifest).items():
+        digest.update(f"{width} {len(keys)}".encode() + keys.tobytes() + raw.tobytes())
+        rows += len(keys)
+    arrays, metadata = read_dense(store, manifest.dense)
+    for name in ("weights", "m", "v"):
+        digest.update(np.ascontiguousarray(arrays[name]).tobytes())
+    return digest.hexdigest() + f" {rows} rows, step {metadata['step']}"
 
 
 def write_samples(bootstrap: str, topic: str, samples: int, partitions: int = 3, seed: int = 0) -> None:
