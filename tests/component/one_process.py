@@ -1,7 +1,7 @@
 """A whole attempt in one process: the real driver, shards and workers over real sockets, without Ray's processes.
 
 `ThreadFleet` is `Fleet` with threads for actors. Attempts start sooner without Ray, so that a crash sweep can afford
-many; a kill -9 then takes driver, shards and workers down together. Run as `python one_process.py INPUT`.
+many; a kill -9 then takes driver, shards and workers down together.
 """
 
 import logging
@@ -10,9 +10,10 @@ import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from kuberec_runtime.train import actors
+from kuberec_runtime.train.__main__ import attempt_of
 from kuberec_runtime.train.fleet import Fleet
 from kuberec_runtime.train.job import Job
 
@@ -79,11 +80,9 @@ class ThreadFleet(Fleet):
         ]
 
 
-if __name__ == "__main__":
-    from kuberec_runtime.train.__main__ import attempt_of
-
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    code = attempt_of(Path(sys.argv[1]), fleet=ThreadFleet)
+def run(given: Path) -> NoReturn:
+    """Runs the attempt of an input file, and ends this process with its exit code."""
+    code = attempt_of(given, fleet=ThreadFleet)
     # Threads of a worker that failed may still wait for a cut, for a minute, or be inside a library that is not made
     # for an interpreter that ends under it: as with actors, whose process dies, nobody waits for them.
     logging.shutdown()

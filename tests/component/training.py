@@ -30,9 +30,9 @@ from kuberec_runtime.synth.run import run
 from kuberec_runtime.synth.sink import KafkaSink
 from kuberec_runtime.synth.stream import Stream
 from kuberec_runtime.synth.world import Size, make_world
+from tests.component.forked import ForkedAttempt
 
 FEED = Path(__file__).parents[2] / "examples" / "feed.yaml"
-ENTRY = Path(__file__).parent / "one_process.py"
 DEADLINE_S = 400.0
 
 
@@ -46,7 +46,7 @@ class Training:
     topic: str
     attempt: int = 0
     documents: dict[str, Any] = field(default_factory=dict)
-    process: subprocess.Popen[bytes] | None = None
+    process: ForkedAttempt | subprocess.Popen[bytes] | None = None
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -76,14 +76,20 @@ class Training:
         }
         path = self.folder / "input.json"
         path.write_text(json.dumps(given))
-        environment = {**os.environ, "KUBEREC_STATUS": f"file:{self.status_path}", **(env or {})}
+        environment = {
+            **os.environ,
+            "TF_CPP_MIN_LOG_LEVEL": "3",
+            "KUBEREC_STATUS": f"file:{self.status_path}",
+            **(env or {}),
+        }
         if crash_at:
             environment["KUBEREC_CRASH_AT"] = crash_at
-        command = ["-m", "kuberec_runtime.train", "--local", "--input", str(path)] if ray else [str(ENTRY), str(path)]
+        if not ray:
+            self.process = ForkedAttempt(path, self.folder / "log", environment)
+            return
+        command = [sys.executable, "-m", "kuberec_runtime.train", "--local", "--input", str(path)]
         with (self.folder / "log").open("ab") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, *command], stdout=log, stderr=subprocess.STDOUT, env=environment
-            )
+            self.process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
 
     def heal_through(self, points: Sequence[str]) -> None:
         """Runs one attempt on Ray to its end, in which one process dies at each of the crash points."""

@@ -182,11 +182,15 @@ class Soak:
 
     def _ask_to_end(self) -> None:
         attempt = self._running
+        before = attempt.status()
+        at_work = before is not None and before.progress is not None and before.progress.samples > 0
         if attempt.poll() is None:
             attempt.driver.terminate()
         code = attempt.driver.wait(PATIENCE_S)
         status = attempt.status()
         outcome = status.outcome if status else None
+        if at_work and outcome is None and code != -signal.SIGKILL:
+            raise SoakError(f"asked to end, attempt {self._number} says nothing (exit code {code}); see {attempt.log}")
         if outcome is not None and outcome.reason == "Preempted":
             self._look_at_commits()
             assert self._watch is not None and status is not None

@@ -52,11 +52,11 @@ def attempt_of(
     sink = open_sink(os.environ.get("KUBEREC_STATUS", "terminal"), meta.namespace, meta.name)
     job = Job.of(given)
     driver = Driver(job, sink, fleet(job))
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: driver.stop("Preempted"))
     message, newest = "", None
     try:
+        _end_in_order(driver)
         with session(job):
+            _end_in_order(driver)  # again: `ray.init` puts a handler of its own in place, which ends without a last cut
             reason = driver.run()
         code = RETRY if reason == "Preempted" else 0
     except Stopped as stopped:
@@ -71,6 +71,11 @@ def attempt_of(
     sink.write(driver.board.status)
     sink.close()
     return code
+
+
+def _end_in_order(driver: Driver) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: driver.stop("Preempted"))
 
 
 if __name__ == "__main__":
