@@ -43,13 +43,16 @@ def run(
     serve: Annotated[bool, typer.Option(help="Start the RecServing of the file too")] = True,
     files: Annotated[Path | None, typer.Option(help="Folder of the files that features read, by name")] = None,
     folder: Annotated[Path, typer.Option(help="For status, input and logs")] = Path(".kuberec"),
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Show at the end where the time went; keep a trace")
+    ] = False,
 ) -> None:
     """Run the resources of a file on this machine: train, publish and serve, as on Kubernetes."""
     from kuberec_runtime.cli.run import run_file
     from kuberec_runtime.local.resources import Overrides
 
     overrides = Overrides(bootstrap_servers=kafka, redis_url=redis, checkpoint_uri=checkpoint, stop_at_end=stop_at_end)
-    raise typer.Exit(run_file(file, overrides, folder.resolve(), serve, files))
+    raise typer.Exit(run_file(file, overrides, folder.resolve(), serve, files, profile))
 
 
 @app.command()

@@ -18,6 +18,8 @@ from kuberec_api.training import RecTrainingStatus
 from kuberec_runtime.checkpoint import CheckpointError
 from kuberec_runtime.local.resources import Overrides, ResourceFileError, localize, read_model, read_resources
 from kuberec_runtime.local.supervisor import TrainingFailedError, TrainingProcess
+from kuberec_runtime.spans import VARIABLE as PROFILE_VARIABLE
+from kuberec_runtime.train.profile import read_rows, rendered, trace_path
 
 LOOK_EVERY_S = 0.5
 
@@ -55,7 +57,9 @@ def _refused(error: Exception) -> int:
     return 78
 
 
-def run_file(path: Path, overrides: Overrides, folder: Path, serve: bool, files: Path | None = None) -> int:
+def run_file(
+    path: Path, overrides: Overrides, folder: Path, serve: bool, files: Path | None = None, profile: bool = False
+) -> int:
     """Runs until the training ends or a signal comes; returns the exit code.
 
     Args:
@@ -64,8 +68,11 @@ def run_file(path: Path, overrides: Overrides, folder: Path, serve: bool, files:
         folder: for status, input and logs.
         serve: starts the RecServing too.
         files: folder of the files that features read; `$KUBEREC_FILES` or /etc/kuberec/files unless given.
+        profile: measures where the time goes and shows it at the end, see `spans`.
     """
     console = Console()
+    if profile:
+        os.environ[PROFILE_VARIABLE] = str(folder / "profile")
     if files is not None:
         os.environ[FOLDER_VARIABLE] = str(files.resolve())  # training and serving are children of this process
     try:
@@ -105,6 +112,18 @@ def run_file(path: Path, overrides: Overrides, folder: Path, serve: bool, files:
         training.stop()
         if server is not None:
             server.stop()
+        if profile:
+            _show_profile(console, folder / "profile", training)
+
+
+def _show_profile(console: Console, folder: Path, training: TrainingProcess) -> None:
+    """Prints the table of the last attempt's profile and where its trace is."""
+    try:
+        console.print(rendered(read_rows(folder, training.attempt)))
+    except FileNotFoundError:
+        console.print(f"no profile: attempt {training.attempt} did not come to an orderly end; see {training.log_path}")
+        return
+    console.print(f"trace for ui.perfetto.dev: {trace_path(folder, training.attempt)}", soft_wrap=True)
 
 
 def describe(attempt: int, status: RecTrainingStatus | None) -> str:

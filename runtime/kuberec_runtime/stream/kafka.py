@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from kuberec_api.source import KafkaSource as KafkaSpec
 from kuberec_api.source import OnBadRecord, OnOffsetOutOfRange, StopAt
+from kuberec_runtime.spans import span
 from kuberec_runtime.stream.chunk import Chunk, Taken
 from kuberec_runtime.stream.decode import Decoder
 from kuberec_runtime.stream.order import ByWhatIsLeft
@@ -137,7 +138,8 @@ class KafkaSource:
             messages = self._order.release(messages, self._position, self._open)
             self._hold_back(self._order.waiting)
         if messages:
-            self._chunks.append(self._decode(messages))
+            with span("decode"):
+                self._chunks.append(self._decode(messages))
         if self._expired:
             self._pass_over_expired()
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from kuberec_api import RecModel, RecTraining
 from kuberec_api.training import Transport
+from kuberec_runtime import spans
 from kuberec_runtime.checkpoint import WarmTaken
 from kuberec_runtime.stream import PartitionStart
 from kuberec_runtime.table.dense import DenseState
@@ -36,7 +37,7 @@ class ShardActor:
     """One shard."""
 
     def __init__(self, model: RecModel, training: RecTraining, attempt: int, index: int, token: bytes) -> None:
-        self._host = ShardHost(Job(model, training, attempt), index, token)
+        self._host, self._index = ShardHost(Job(model, training, attempt), index, token), index
 
     def start(self, dense_size: int) -> tuple[str, int]:
         """See `ShardHost.start`."""
@@ -77,6 +78,10 @@ class ShardActor:
     def memory(self) -> dict[int, Holding]:
         """See `ShardHost.memory`."""
         return self._host.memory()
+
+    def profile(self) -> spans.Part | None:
+        """Where the time went so far, if this is measured."""
+        return spans.part(f"shard {self._index}")
 
     def close(self) -> None:
         """Stops listening."""
@@ -142,6 +147,10 @@ class WorkerActor:
     def report(self) -> WorkerReport:
         """See `Worker.report`."""
         return self._ready.report()
+
+    def profile(self) -> spans.Part | None:
+        """Where the time went so far, if this is measured."""
+        return spans.part(f"worker {self._index}")
 
     def pause(self) -> None:
         """See `Worker.pause`."""

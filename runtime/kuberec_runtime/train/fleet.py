@@ -13,8 +13,10 @@ from typing import Any
 import ray
 from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
 
+from kuberec_runtime import spans
 from kuberec_runtime.train.actors import ShardActor, WorkerActor
 from kuberec_runtime.train.job import Job
+from kuberec_runtime.train.profile import keep_profile
 
 SHARD_RESOURCE = "kuberec_shard"
 WORKER_RESOURCE = "kuberec_worker"
@@ -57,8 +59,8 @@ class Fleet:
         return self._new(WorkerActor, WORKER_RESOURCE, index)
 
     def _new(self, kind: type, resource: str, index: int) -> Any:
-        job = self._job
-        actor = ray.remote(num_cpus=0, resources={resource: 1}, max_restarts=0, max_concurrency=8)(kind)
+        job, wanted = self._job, {"num_cpus": 0, "resources": {resource: 1}, **profiled()}
+        actor = ray.remote(max_restarts=0, max_concurrency=8, **wanted)(kind)
         return actor.remote(job.model, job.training, job.attempt, index, self._token)
 
     def run_workers(self) -> None:
@@ -144,7 +146,8 @@ class Fleet:
         return replaced
 
     def stop(self, timeout_s: float) -> None:
-        """Stops workers and shards, and waits for them."""
+        """Stops workers and shards, and waits for them; what they measured is kept before."""
+        keep_profile(self, self._job.attempt)
         running = list(self._runs)
         self._runs = {}
         self.workers("stop")
@@ -171,6 +174,12 @@ class Fleet:
                 if actor._actor_id.hex() == actor_id:
                     return role, index
         return "actor", -1
+
+
+def profiled() -> dict[str, Any]:
+    """Options of an actor that measures where its time goes, if this process does; see `spans`."""
+    folder = spans.folder()
+    return {"runtime_env": {"env_vars": {spans.VARIABLE: folder}}} if folder else {}
 
 
 def _first_line(error: BaseException) -> str:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from kuberec_api.layout import Layout
 from kuberec_runtime.crashpoints import crash_here
 from kuberec_runtime.models.embed import assemble
+from kuberec_runtime.spans import span
 from kuberec_runtime.train.handover import Handover
 from kuberec_runtime.train.reading import Prepared
 from kuberec_runtime.wire.client import ShardPool
@@ -45,9 +46,12 @@ def pull(pool: ShardPool, layout: Layout, prepared: Prepared) -> Pulled:
     if prepared.lookup is None or prepared.features is None:
         return Pulled(prepared, NOTHING, NOTHING)
     crash_here("worker.before-pull")
-    pulled = pool.pull(prepared.lookup.keys)
+    with span("pull"):
+        pulled = pool.pull(prepared.lookup.keys)
     crash_here("worker.pulled")
-    return Pulled(prepared, assemble(layout, prepared.features, prepared.lookup, pulled.rows), pulled.dense)
+    with span("assemble"):
+        x = assemble(layout, prepared.features, prepared.lookup, pulled.rows)
+    return Pulled(prepared, x, pulled.dense)
 
 
 class Turns:
@@ -101,13 +105,15 @@ class Puller:
         """Pulls until the batches end or the worker stops."""
         try:
             while not self._stopping.is_set() and not self._prepared.ended:
-                prepared = self._prepared.take(LOOK_EVERY_S)
+                with span("wait: batch"):
+                    prepared = self._prepared.take(LOOK_EVERY_S)
                 if prepared is None:
                     continue
-                allowed = self.turns.next()
-                if allowed is None:
-                    return
-                self._pool.wait(allowed)
+                with span("wait: turn"):
+                    allowed = self.turns.next()
+                    if allowed is None:
+                        return
+                    self._pool.wait(allowed)
                 self.out.give(pull(self._pool, self._layout, prepared))
             self.out.end()
         except BaseException as error:

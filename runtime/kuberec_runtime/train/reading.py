@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from featuregen.engine import Engine, Features
 from kuberec_runtime.crashpoints import crash_here
 from kuberec_runtime.models.embed import Lookup, plan_lookup
+from kuberec_runtime.spans import span
 from kuberec_runtime.stream import Batch, PartitionStart, Source
 from kuberec_runtime.train.handover import Handover
 from kuberec_runtime.train.job import Job
@@ -59,11 +60,14 @@ class Reader:
                 while not self._further.empty():
                     self._source.add(self._further.get())
                 crash_here("worker.before-poll")
-                batch = self._source.poll(POLL_S)
+                with span("poll"):
+                    batch = self._source.poll(POLL_S)
                 self._lag(self._source.lag())
                 if batch is not None:
                     crash_here("worker.polled")
-                    self.out.give(self._prepare(batch))
+                    prepared = self._prepare(batch)
+                    with span("wait: room"):
+                        self.out.give(prepared)
             self.out.end()
         except BaseException as error:
             self.out.end(error)
@@ -71,6 +75,8 @@ class Reader:
     def _prepare(self, batch: Batch) -> Prepared:
         if batch.table.num_rows == 0:
             return Prepared(batch, None, None, np.empty(0, np.float32))
-        features = self._engine.batch(batch.table)
-        labels = batch.table.column(self._job.label_column).to_numpy().astype(np.float32)
-        return Prepared(batch, features, plan_lookup(self._job.layout, features), labels)
+        with span("features"):
+            features = self._engine.batch(batch.table)
+            labels = batch.table.column(self._job.label_column).to_numpy().astype(np.float32)
+        with span("dedupe"):
+            return Prepared(batch, features, plan_lookup(self._job.layout, features), labels)

@@ -28,6 +28,7 @@ from kuberec_runtime.checkpoint import (
 )
 from kuberec_runtime.crashpoints import crash_here
 from kuberec_runtime.publish.tier import Tier
+from kuberec_runtime.spans import ended_now, name_thread, span
 from kuberec_runtime.table.admission import Counts
 from kuberec_runtime.table.buckets import BUCKETS, bucket_of, shard_of, split_key
 from kuberec_runtime.table.dense import DenseState
@@ -160,7 +161,8 @@ class ShardHost:
         crash_here("shard.checkpoint-taken")
         store = open_store(self._job.training.spec.checkpoint.uri, os.environ)
         try:
-            files = self._write_files(store, prefix, cut)
+            with span("write"):
+                files = self._write_files(store, prefix, cut)
         except BaseException:
             self.settle("checkpoint", epoch, kept=False)
             raise
@@ -176,7 +178,8 @@ class ShardHost:
         """
         cut = self._take(epoch, "publication", False, timeout_s)
         try:
-            changed, count = self._write_rows(cut)
+            with span("publish"):
+                changed, count = self._write_rows(cut)
         except BaseException:
             self.settle("publication", epoch, kept=False)
             raise
@@ -224,7 +227,9 @@ class ShardHost:
         if (unsettled := self._taken.get(consumer)) is not None:
             self.settle(consumer, unsettled[0], kept=False)
         crash_here("shard.before-take")
+        name_thread("epochs")
         cut = self._ready.await_cut(epoch, consumer, full, timeout_s)
+        ended_now("cut copy", cut.stall_s)
         with self._settling:
             self._taken[consumer] = epoch, {width: rows.touched for width, rows in cut.rows.items()}
         return cut

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from kuberec_runtime.crashpoints import crash_here
 from kuberec_runtime.models.embed import Lookup, gradients
 from kuberec_runtime.models.network import Network
+from kuberec_runtime.spans import name_thread, span
 from kuberec_runtime.stream import PartitionStart, Position, Source
 from kuberec_runtime.train.boundary import Boundary
 from kuberec_runtime.train.handover import Handover
@@ -81,6 +82,7 @@ class Worker:
         pulling = threading.Thread(target=self._puller.run, name="puller", daemon=True) if self._puller else None
         if pulling is not None:
             pulling.start()
+        name_thread("loop")
         try:
             self._loop()
         except WireError:
@@ -154,7 +156,8 @@ class Worker:
                 self._stopping.wait(HELD_S)
                 continue
             if self._synchronous:
-                self._pool.wait(0)
+                with span("wait: step"):
+                    self._pool.wait(0)
             self._train(pull(self._pool, self._job.layout, ready) if isinstance(ready, Prepared) else ready)
             if self._puller is not None:
                 self._puller.turns.ended()
@@ -162,7 +165,8 @@ class Worker:
 
     def _take(self) -> Prepared | Pulled | None:
         """The next batch, None if there is none yet or (then `_finished`) none will come."""
-        ready = self._ready.take(IDLE_S)
+        with span("wait: batch"):
+            ready = self._ready.take(IDLE_S)
         if ready is None and self._ready.ended:
             self._pool.wait(0)
             if self._synchronous:
@@ -177,7 +181,8 @@ class Worker:
         if (epoch := self._boundary.due()) is None:
             return
         crash_here("worker.before-mark")
-        self._pool.mark(epoch)
+        with span("mark"):
+            self._pool.mark(epoch)
         crash_here("worker.mark-sent")
         self._paused |= self._pausing.is_set()
         cut = WorkerCut(dict(self._positions), dict(self._samples), dict(self._skipped), self._watermark)
@@ -204,18 +209,21 @@ class Worker:
 
     def _step(self, number: int, pulled: Pulled, lookup: Lookup) -> None:
         batch = pulled.prepared.batch
-        self._network.set_dense(pulled.dense)
-        if self._synchronous:
-            self._network.draw_from(zlib.crc32(repr(sorted(batch.positions.items())).encode()))
-        step = self._network.step(pulled.x, pulled.prepared.labels)
+        with span("compute"):
+            self._network.set_dense(pulled.dense)
+            if self._synchronous:
+                self._network.draw_from(zlib.crc32(repr(sorted(batch.positions.items())).encode()))
+            step = self._network.step(pulled.x, pulled.prepared.labels)
         if not np.isfinite(step.loss):
             raise FloatingPointError(
                 f"the loss is {step.loss} after {number} steps; lower embeddings.defaults.optimizer."
                 "learningRate or spec.optimizer.learningRate, and look for extreme raw values without a normalizer"
             )
         crash_here("worker.before-push")
-        grads = gradients(lookup, step.dx)
-        self._pool.push(number, lookup.keys, grads, step.dense_gradient, batch.samples, batch.watermark_ms)
+        with span("gradients"):
+            grads = gradients(lookup, step.dx)
+        with span("push"):
+            self._pool.push(number, lookup.keys, grads, step.dense_gradient, batch.samples, batch.watermark_ms)
         crash_here("worker.push-sent")
         self._count(pulled.prepared.labels, step.loss, step.predictions)
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from kuberec_api.training import RowType
+from kuberec_runtime.spans import span
 from kuberec_runtime.table import DenseState, Rows, TableError
 from kuberec_runtime.table.buckets import I64
 from kuberec_runtime.table.initial import F32
@@ -285,18 +286,22 @@ class Shard:
             if frame.shared and frame.kind is not Kind.PUSH:
                 raise FrameError(f"a {frame.kind.name} body in shared memory, where it could change")
             if frame.kind is Kind.PULL:
-                answers.pull(messages.parse_pull(frame.body))
+                with span("pull"):
+                    answers.pull(messages.parse_pull(frame.body))
                 self._pulls += 1
             elif frame.kind is Kind.FETCH:
-                answers.fetch(messages.parse_fetch(frame.body))
+                with span("pull"):
+                    answers.fetch(messages.parse_fetch(frame.body))
                 self._pulls += 1
             elif frame.kind is Kind.PUSH:
                 push = messages.parse_push(frame.body, values, frame.shared)
-                self.state.push(session, push)
+                with span("push"):
+                    self.state.push(session, push)
                 channel.send(Kind.ACK, messages.pack_number(push.sequence))
             elif frame.kind is Kind.MARK:
                 epoch = messages.parse_number(frame.body, "MARK")
-                taken = self.state.mark(session, epoch)
+                with span("wait: cut"):
+                    taken = self.state.mark(session, epoch)
                 channel.send(Kind.MARKED, messages.pack_marked(epoch, taken))
             else:
                 raise FrameError(f"a shard takes no {frame.kind.name} frames")
