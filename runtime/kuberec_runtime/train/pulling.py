@@ -21,14 +21,13 @@ from kuberec_api.layout import Layout
 from kuberec_runtime.crashpoints import crash_here
 from kuberec_runtime.models.embed import assemble
 from kuberec_runtime.spans import span
-from kuberec_runtime.train.handover import Handover
+from kuberec_runtime.train.handover import LOOK_EVERY_S, Handover
 from kuberec_runtime.train.reading import Prepared
 from kuberec_runtime.wire.client import ShardPool
 
 F32 = NDArray[np.float32]
 
 AHEAD = 1
-LOOK_EVERY_S = 0.2
 NOTHING = np.empty((0, 0), np.float32)
 
 

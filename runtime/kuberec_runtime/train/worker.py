@@ -26,7 +26,7 @@ from kuberec_runtime.models.network import Network
 from kuberec_runtime.spans import name_thread, span
 from kuberec_runtime.stream import PartitionStart, Position, Source
 from kuberec_runtime.train.boundary import Boundary
-from kuberec_runtime.train.handover import Handover
+from kuberec_runtime.train.handover import LOOK_EVERY_S, Handover
 from kuberec_runtime.train.job import Job
 from kuberec_runtime.train.pulling import Pulled, Puller, pull
 from kuberec_runtime.train.reading import Prepared, Reader
@@ -114,7 +114,7 @@ class Worker:
         deadline = time.monotonic() + timeout_s
         while not self._stopping.is_set() and (left := deadline - time.monotonic()) > 0:
             try:
-                return self._answer.get(timeout=min(left, POLL_S))
+                return self._answer.get(timeout=min(left, LOOK_EVERY_S))
             except queue.Empty:
                 continue
         self._boundary.withdraw(epoch)
