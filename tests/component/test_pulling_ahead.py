@@ -31,8 +31,8 @@ DEADLINE_S = 30.0
 class NotingPool(ShardPool):
     """A pool that notes, whenever a pull is sent, how many steps before it are not acknowledged."""
 
-    def __init__(self, links: Any) -> None:
-        super().__init__(links)
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
         self.pulls = self.pushes = 0
         self.behind: list[int] = []
         self.changed = threading.Condition()

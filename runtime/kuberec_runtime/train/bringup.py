@@ -31,10 +31,25 @@ from kuberec_runtime.train.warmstart import readable, summary, take
 LOAD_TIMEOUT_S = 600.0
 START_TIMEOUT_S = 900.0
 REST_TIMEOUT_S = 120.0
+MOST_HEALINGS = 3
+"""From one commit."""
 INCARNATIONS = 1 << 20
 """Of one attempt: an incarnation is the attempt's number times this, plus how often its workers began."""
 
 logger = logging.getLogger(__name__)
+
+
+class Deaths:
+    """Counts deaths in a row: what dies again and again before the next commit has a cause that going back keeps."""
+
+    def __init__(self) -> None:
+        self._epoch, self._count = -1, 0
+
+    def another(self, epoch: int) -> bool:
+        """Counts one more death after the commit of `epoch`; False if the attempt should end of it."""
+        self._count = self._count + 1 if epoch == self._epoch else 1
+        self._epoch = epoch
+        return self._count <= MOST_HEALINGS
 
 
 class Bringup:

@@ -20,7 +20,7 @@ from kuberec_runtime.models.flat import WeightShapes
 from kuberec_runtime.publish.errors import StalePublication, TierCorrupt, TierError
 from kuberec_runtime.stream import PartitionStart
 from kuberec_runtime.stream.growth import PartitionWatch
-from kuberec_runtime.train.bringup import Bringup
+from kuberec_runtime.train.bringup import Bringup, Deaths
 from kuberec_runtime.train.fleet import Fleet, LostError
 from kuberec_runtime.train.job import Job
 from kuberec_runtime.train.ledger import Ledger
@@ -36,8 +36,6 @@ from kuberec_runtime.wire.errors import CutTimeout, ShardLost
 REPORT_EVERY_S = 1.0
 CUT_TIMEOUT_S = 60.0
 WRITE_TIMEOUT_S = 600.0
-MOST_HEALINGS = 3
-"""From one commit: what dies again and again before the next one has a cause that going back does not mend."""
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +56,7 @@ class Driver:
         self._publisher: Publisher | None = None
         self._ledger: Ledger | None = None
         self._at_work: list[Any] = []
-        self._healed = (-1, 0)
+        self._deaths = Deaths()
 
     @property
     def board(self) -> Scoreboard:
@@ -101,6 +99,9 @@ class Driver:
                         self._heal(ledger, bringup, lost)
                     return self._train(ledger)
                 except (LostError, ShardLost) as error:
+                    if not self._deaths.another(ledger.manifest.epoch if ledger.manifest else 0):
+                        logger.error("%s, again before the next commit: going back does not help", error)
+                        raise
                     lost = error
         finally:
             self._fleet.stop(timeout_s=15)
@@ -108,12 +109,8 @@ class Driver:
                 self._publisher.close()
 
     def _heal(self, ledger: Ledger, bringup: Bringup, error: LostError | ShardLost) -> None:
-        """Replaces what died and goes back to the last commit; gives up if that was tried too often."""
+        """Replaces who died and takes everyone back to the last commit."""
         epoch = ledger.manifest.epoch if ledger.manifest else 0
-        before, times = self._healed
-        self._healed = epoch, times + 1 if epoch == before else 1
-        if self._healed[1] > MOST_HEALINGS:
-            raise error
         logger.warning("%s: everyone goes back to epoch %d", error, epoch)
         self._board.condition(DEGRADED, True, "Healing", f"{error}; going back to epoch {epoch}")
         self._show(ledger)
