@@ -25,9 +25,10 @@ from kuberec_runtime.table.buckets import I64
 from kuberec_runtime.table.copies import CONSUMERS, Consumer, Rows
 from kuberec_runtime.table.errors import TableError, TableFull
 from kuberec_runtime.table.eviction import Verdict, judge_rows
+from kuberec_runtime.table.extract import MOST_PARTS, extract, live, marked
 from kuberec_runtime.table.index import Index, erase_rows, find_rows, insert_rows
 from kuberec_runtime.table.initial import F32, KIND_CODE, fill_rows
-from kuberec_runtime.table.kernels import clear_bit, count_dirty, gather, scan_dirty, scan_live, scatter, set_bit
+from kuberec_runtime.table.kernels import clear_bit, count_dirty, gather, scatter, set_bit
 from kuberec_runtime.table.layout import RowLayout
 from kuberec_runtime.table.mode import row_mode
 from kuberec_runtime.table.optimizers import row_step
@@ -98,7 +99,7 @@ class Table:
         self._fresh: I64 = np.empty(0, np.int64)
         self._reach = 0
         # Kept, because touching fresh pages would cost as much as the scan; committed only as far as takes reach.
-        self._numbers: I64 = Arena((self._most + 1) * 8).bytes.view(np.int64)
+        self._numbers: I64 = Arena((self._most + MOST_PARTS) * 8).bytes.view(np.int64)
 
     def _warm_up(self) -> None:
         """Compiles every kernel before the shard says it is ready, on a row that is thrown away."""
@@ -225,16 +226,12 @@ class Table:
                 rows = Rows(self._keys[:used].copy(), raw)
                 self._dirty[:used] &= ~bit
             else:
-                if full:
-                    n = int(scan_live(self._keys, used, self._numbers))
-                else:
-                    n = int(scan_dirty(self._dirty, self._words, used, bit, self._numbers))
-                index = self._numbers[:n]
-                self._reach = max(self._reach, n)
-                raw = np.empty((n, layout.stride), np.float32)
-                gather(self._mode, self._rows, index, n, layout.pitch, layout.stride, raw.reshape(-1))
-                rows = Rows(self._keys[index], raw)
-                clear_bit(self._dirty, index, n, bit)
+                scan = live(self._keys) if full else marked(self._dirty, self._words, bit)
+                copied = extract(self._mode, self._rows, self._keys, used, layout, scan, self._numbers)
+                rows = Rows(copied.keys, copied.raw)
+                self._reach = max(self._reach, rows.keys.size)
+                for part in copied.parts:
+                    clear_bit(self._dirty[part.start :], part.numbers, part.numbers.size, bit)
             if consumer in self._gone:
                 self._gone[consumer] = []
             counts = self._sketch.copy() if self._sketch is not None and consumer == "checkpoint" else None

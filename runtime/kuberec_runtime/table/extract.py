@@ -1,0 +1,104 @@
+"""Copies marked rows out of a table in parts that run at once: while a cut is copied, workers stand and cores idle.
+
+Nothing is changed here: marks are cleared by the caller once all parts have their rows, so a failed copy loses none.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kuberec_runtime.table.buckets import I64
+from kuberec_runtime.table.initial import F32
+from kuberec_runtime.table.kernels import gather, scan_dirty, scan_live
+from kuberec_runtime.table.layout import RowLayout
+
+MOST_PARTS = 4
+PART_ROWS = 1 << 16
+"""Fewer rows are not worth a thread."""
+
+Scan = Callable[[int, int, I64], int]
+"""Writes the numbers, from `start` on, of wanted rows between `start` and `stop` into an array; returns how many."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """Wanted rows of one range: `numbers` are relative to `start`, `at` is their place in the copy."""
+
+    start: int
+    numbers: I64
+    at: int
+
+
+@dataclass(frozen=True)
+class Extract:
+    """Copied rows: `keys` int64[n], `raw` float32[n, stride], in order of row numbers, and the parts they came in."""
+
+    keys: I64
+    raw: F32
+    parts: tuple[Part, ...]
+
+
+def marked(dirty: NDArray[np.uint8], words: I64, bit: np.uint8) -> Scan:
+    """Wants rows with the bit set; starts are multiples of 8."""
+    return lambda start, stop, out: int(scan_dirty(dirty[start:stop], words[start // 8 :], stop - start, bit, out))
+
+
+def live(keys: I64) -> Scan:
+    """Wants rows that have a key."""
+    return lambda start, stop, out: int(scan_live(keys[start:stop], stop - start, out))
+
+
+def extract(mode: Any, rows: F32, keys: I64, used: int, layout: RowLayout, scan: Scan, numbers: I64) -> Extract:
+    """Copies wanted rows.
+
+    Args:
+        mode: of the row kernels.
+        rows: float32, flat, `layout.pitch` for every row.
+        keys: int64, by row number.
+        used: rows to look at, from the first.
+        layout: of a row.
+        scan: says which rows.
+        numbers: int64, scratch of at least `used + MOST_PARTS` elements.
+    """
+    with _at_once(used) as (starts, each):
+        stops = [*starts[1:], used]
+
+        # A scan writes one number too many, so every part has a slot of its own behind its range.
+        def find(k: int) -> I64:
+            room = numbers[starts[k] + k : stops[k] + k + 1]
+            return room[: scan(starts[k], stops[k], room)]
+
+        found = each(find)
+        ends = np.cumsum([part.size for part in found]).tolist()
+        parts = tuple(Part(s, part, end - part.size) for s, part, end in zip(starts, found, ends, strict=True))
+        raw = np.empty((ends[-1], layout.stride), np.float32)
+        copied = np.empty(ends[-1], np.int64)
+
+        def copy(k: int) -> None:
+            part = parts[k]
+            n, here = part.numbers.size, slice(part.at, part.at + part.numbers.size)
+            source, target = rows[part.start * layout.pitch :], raw[here].reshape(-1)
+            gather(mode, source, part.numbers, n, layout.pitch, layout.stride, target)
+            np.take(keys[part.start :], part.numbers, out=copied[here], mode="clip")
+
+        each(copy)
+        return Extract(copied, raw, parts)
+
+
+@contextmanager
+def _at_once(used: int) -> Iterator[tuple[list[int], Callable[[Callable[[int], Any]], list[Any]]]]:
+    """Yields where each part starts, and a way to call a function with every part's number, all at once."""
+    count = max(1, min(MOST_PARTS, len(os.sched_getaffinity(0)), used // PART_ROWS))
+    step = (used // count + 7) // 8 * 8
+    starts = [k * step for k in range(count)]
+    if count == 1:
+        yield starts, lambda call: [call(0)]
+        return
+    with ThreadPoolExecutor(count) as threads:
+        yield starts, lambda call: list(threads.map(call, range(count)))
