@@ -11,25 +11,22 @@ started at once. Kubernetes, which would have to notice and start pods first, is
 Gate: ours takes less than 10 s.
 """
 
-import json
-import os
 import signal
-import subprocess
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import yaml
 from rich.console import Console
 from rich.table import Table
 
 from benchmarks.measure import options, print_result, summary
 from kuberec_api import RecModel, RecTraining
+from kuberec_api.meta import ConditionStatus
+from kuberec_api.training import RecTrainingStatus
 from kuberec_runtime.checkpoint import (
     CommitLog,
     Link,
@@ -46,12 +43,14 @@ from kuberec_runtime.synth.sink import KafkaSink
 from kuberec_runtime.synth.stream import Stream
 from kuberec_runtime.synth.world import Size, make_world
 from kuberec_runtime.table import RowLayout
-from kuberec_runtime.train.job import Job, TrainingInput
+from kuberec_runtime.table.buckets import key_of
+from kuberec_runtime.train.job import Job
+from tests.component.training import training_documents
+from tests.soak.attempt import Attempt, send
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "devcluster"))
 from kuberec_devcluster.services import Kafka
 
-EXAMPLE = Path(__file__).parents[1] / "examples" / "feed.yaml"
 PATIENCE_S = 240.0
 RATE = 2000.0
 
@@ -61,89 +60,68 @@ class Attempts:
 
     def __init__(self, folder: Path, bootstrap: str) -> None:
         self._folder = folder
-        self._documents: dict[str, Any] = {d["kind"]: d for d in yaml.safe_load_all(EXAMPLE.read_text())}
+        self._documents = training_documents()
         spec = self._documents["RecTraining"]["spec"]
         spec["source"]["kafka"] |= {"bootstrapServers": bootstrap, "topic": "samples", "stopAt": "Never"}
         spec["checkpoint"] = {"uri": f"file://{folder}/checkpoint", "interval": "2s"}
         spec["parameterServers"]["replicas"] = spec["workers"]["replicas"] = 2
         spec["workers"]["batchSize"] = 64
         spec.pop("publish", None)
-        self._attempt = 0
-        self._process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def job(self) -> Job:
-        """What the next attempt is about."""
-        model, training = self._documents["RecModel"], self._documents["RecTraining"]
-        return Job(RecModel.model_validate(model), RecTraining.model_validate(training), self._attempt)
+        self._number = 0
+        self._attempt: Attempt | None = None
 
     def start(self) -> None:
         """Starts the next attempt."""
-        self._attempt += 1
-        (self._folder / "status.json").unlink(missing_ok=True)
-        job, path = self.job, self._folder / "input.json"
-        given = TrainingInput(model=job.model, training=job.training, attempt=job.attempt)
-        path.write_text(given.model_dump_json(by_alias=True, exclude_unset=True))
-        with (self._folder / "log").open("ab") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "kuberec_runtime.train", "--input", str(path), "--local"],
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env={**os.environ, "KUBEREC_STATUS": f"file:{self._folder}/status.json"},
-            )
+        self._number += 1
+        self._attempt = Attempt(self._number, self._documents, self._folder, {})
 
-    def until(self, what: str, condition: Callable[[dict[str, Any]], bool]) -> None:
-        """Waits for a status."""
+    def until(self, what: str, condition: Callable[[RecTrainingStatus], bool]) -> RecTrainingStatus:
+        """Waits for a status, and returns it."""
         end = time.monotonic() + PATIENCE_S
-        while time.monotonic() < end and self._process is not None and self._process.poll() is None:
-            try:
-                if condition(json.loads((self._folder / "status.json").read_text())):
-                    return
-            except (OSError, json.JSONDecodeError):
-                pass
+        while time.monotonic() < end and self._running.poll() is None:
+            if (status := self._running.status()) is not None and condition(status):
+                return status
             time.sleep(0.02)
-        raise RuntimeError(f"not in time: {what}\n{(self._folder / 'log').read_text()[-3000:]}")
+        raise RuntimeError(f"not in time: {what}\n{self._running.log.read_text()[-3000:]}")
 
     def end(self) -> None:
         """Ends the attempt in order."""
-        if self._process is not None and self._process.poll() is None:
-            self._process.send_signal(signal.SIGTERM)
-            self._process.wait(PATIENCE_S)
+        if self._attempt is not None and self._attempt.poll() is None:
+            self._attempt.driver.terminate()
+            self._attempt.driver.wait(PATIENCE_S)
 
     def kill_shard(self) -> None:
         """SIGKILL for one shard."""
-        assert self._process is not None
-        shards = (pid for pid in descendants(self._process.pid) if process_title(pid).startswith("ray::ShardActor"))
-        os.kill(next(shards), signal.SIGKILL)
+        send(self._running.shards()[0], signal.SIGKILL)
 
     def kill(self) -> None:
         """SIGKILL for all processes of the attempt."""
-        assert self._process is not None
-        doomed = descendants(self._process.pid)
-        self._process.kill()
-        self._process.wait()
-        for pid in doomed:
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
+        self._running.kill()
 
     def fill(self, rows: int) -> None:
         """Commits an epoch of `rows` rows behind the last one, as an attempt of its own."""
-        self._attempt += 1
-        store = open_store(f"file://{self._folder}/checkpoint")
+        self._number += 1
+        model = RecModel.model_validate(self._documents["RecModel"])
+        job = Job(model, RecTraining.model_validate(self._documents["RecTraining"]), self._number)
+        store = open_store(job.training.spec.checkpoint.uri)
         manifest = read_manifest(store, next(iter(read_commits(store))).manifest)
-        table = max(self.job.layout.tables.values(), key=lambda t: t.width)
-        width, kind = table.width, self.job.model.spec.embeddings.defaults.optimizer.kind
-        keys = np.sort(np.random.default_rng(0).permutation(4 * rows)[:rows].astype(np.int64)) | table.ordinal << 48
-        raw = np.full((rows, RowLayout.of(width, kind).stride), 1e-3, np.float32)
+        table = max(job.layout.tables.values(), key=lambda t: t.width)
+        ids = np.sort(np.random.default_rng(0).permutation(4 * rows)[:rows])
+        stride = RowLayout.of(table.width, model.spec.embeddings.defaults.optimizer.kind).stride
+        raw = np.full((rows, stride), 1e-3, np.float32)
         epoch = manifest.epoch + 1
-        file = write_rows(store, data_prefix(epoch, self._attempt), width, keys, raw)
+        prefix = data_prefix(epoch, self._number)
+        file = write_rows(store, prefix, table.width, key_of(table.ordinal, ids), raw)
         link = Link(epoch=epoch, kind=LinkKind.FULL, files=(file,))
-        changed = {"epoch": epoch, "attempt": self._attempt, "chain": (link,)}
-        log = CommitLog(store, self._attempt)
+        changed = {"epoch": epoch, "attempt": self._number, "chain": (link,)}
+        log = CommitLog(store, self._number)
         log.start()
         log.commit(epoch, write_manifest(store, manifest.model_copy(update=changed)))
+
+    @property
+    def _running(self) -> Attempt:
+        assert self._attempt is not None
+        return self._attempt
 
 
 def feed(bootstrap: str, ended: threading.Event) -> None:
@@ -152,30 +130,20 @@ def feed(bootstrap: str, ended: threading.Event) -> None:
     run(Stream(world), KafkaSink(world, bootstrap, "samples", 4), samples=0, rate=RATE, stop=ended.is_set)
 
 
-def descendants(pid: int) -> list[int]:
-    """Processes that this one started, and those that they started."""
-    found: list[int] = []
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        for child in map(int, (task / "children").read_text().split()):
-            found += [child, *descendants(child)]
-    return found
-
-
-def process_title(pid: int) -> str:
-    """What `ps` shows."""
-    return Path(f"/proc/{pid}/cmdline").read_text()
-
-
-def trains(status: dict[str, Any]) -> bool:
-    """True once there are steps behind the last commit, and nobody is being healed."""
-    healing = any(c["reason"] == "Healing" and c["status"] == "True" for c in status.get("conditions", []))
-    committed = status.get("checkpoint", {}).get("samples")
-    return not healing and committed is not None and status["progress"]["samples"] > committed
-
-
-def heals(status: dict[str, Any]) -> bool:
+def heals(status: RecTrainingStatus) -> bool:
     """True while the driver takes everyone back."""
-    return any(c["reason"] == "Healing" and c["status"] == "True" for c in status.get("conditions", []))
+    return any(c.reason == "Healing" and c.status is ConditionStatus.TRUE for c in status.conditions)
+
+
+def trains(status: RecTrainingStatus) -> bool:
+    """True once there are steps behind the last commit, and nobody is being healed."""
+    at, committed = status.progress, status.checkpoint
+    return not heals(status) and at is not None and committed is not None and at.samples > committed.samples
+
+
+def committed_after(epoch: int) -> Callable[[RecTrainingStatus], bool]:
+    """A later commit: deaths from one and the same commit are counted."""
+    return lambda status: status.checkpoint is not None and status.checkpoint.epoch > epoch
 
 
 def main() -> None:
@@ -190,7 +158,7 @@ def main() -> None:
         attempts = Attempts(Path(name), kafka.bootstrap)
         try:
             attempts.start()
-            attempts.until("the first epoch", lambda s: s.get("checkpoint", {}).get("samples", 0) > 0)
+            attempts.until("the first epoch", committed_after(0))
             attempts.end()
             attempts.fill(rows)
             ours, peer = [], []
@@ -201,10 +169,11 @@ def main() -> None:
                 attempts.kill_shard()
                 attempts.until("healing", heals)
                 noticed = time.perf_counter() - began
-                attempts.until("a step after healing", trains)
+                status = attempts.until("a step after healing", trains)
                 ours.append(time.perf_counter() - began)
                 console.print(f"shard killed: noticed after {noticed:.1f} s, first step after {ours[-1]:.1f} s")
-                attempts.until("a further epoch", epoch_after(name))
+                assert status.checkpoint is not None
+                attempts.until("a further epoch", committed_after(status.checkpoint.epoch))
             for _ in range(1 if chosen.smoke else 2):
                 began = time.perf_counter()
                 attempts.kill()
@@ -221,12 +190,6 @@ def main() -> None:
     table.add_row("all restarted", f"{summary(peer).median:.1f}")
     console.print(table)
     print_result("recovery", summary(ours), summary(peer), "ms", rows=rows)
-
-
-def epoch_after(folder: str) -> Callable[[dict[str, Any]], bool]:
-    """A commit later than the present one: deaths from one and the same commit are counted."""
-    now = json.loads((Path(folder) / "status.json").read_text())["checkpoint"]["epoch"]
-    return lambda status: bool(status["checkpoint"]["epoch"] > now)
 
 
 if __name__ == "__main__":

@@ -38,6 +38,7 @@ from rich.console import Console
 from benchmarks.measure import Timing, options, print_result
 from featuregen.engine import Engine
 from kuberec_api import RecModel, RecTraining
+from kuberec_runtime.local.supervisor import start_attempt
 from kuberec_runtime.spans import VARIABLE
 from kuberec_runtime.synth.encode import arrow_message
 from kuberec_runtime.train.job import Job, TrainingInput
@@ -166,16 +167,8 @@ def training(job: Job, folder: Path, profile: bool) -> Iterator["subprocess.Pope
     given = TrainingInput(model=job.model, training=job.training, attempt=job.attempt)
     path = folder / "input.json"
     path.write_text(given.model_dump_json(by_alias=True, exclude_unset=True))
-    environment = {**os.environ, "KUBEREC_STATUS": f"file:{folder}/status.json"}
-    environment |= {VARIABLE: str(folder / "profile")} if profile else {}
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "kuberec_runtime.train", "--input", str(path), "--local"],
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            env=environment,
-            start_new_session=True,
-        )
+    env = {VARIABLE: str(folder / "profile")} if profile else {}
+    process = start_attempt(path, folder / "status.json", folder / "log", env)
     try:
         yield process
     finally:

@@ -4,7 +4,6 @@ import hashlib
 import json
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,6 +24,7 @@ from kuberec_runtime.checkpoint import (
     read_dense,
     read_manifest,
 )
+from kuberec_runtime.local.supervisor import start_attempt
 from kuberec_runtime.synth.filesink import ParquetSink
 from kuberec_runtime.synth.run import run
 from kuberec_runtime.synth.sink import KafkaSink
@@ -87,9 +87,7 @@ class Training:
         if not ray:
             self.process = ForkedAttempt(path, self.folder / "log", environment)
             return
-        command = [sys.executable, "-m", "kuberec_runtime.train", "--local", "--input", str(path)]
-        with (self.folder / "log").open("ab") as log:
-            self.process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
+        self.process = start_attempt(path, self.status_path, self.folder / "log", environment)
 
     def heal_through(self, points: Sequence[str]) -> None:
         """Runs a training on Ray in which one process dies at each of the crash points.

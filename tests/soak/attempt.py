@@ -4,14 +4,13 @@ import contextlib
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from kuberec_api.training import RecTrainingStatus
+from kuberec_runtime.local.supervisor import start_attempt
 
 GONE_S = 60.0
 
@@ -34,12 +33,7 @@ class Attempt:
         given.write_text(
             json.dumps({"model": documents["RecModel"], "training": documents["RecTraining"], "attempt": number})
         )
-        command = [sys.executable, "-m", "kuberec_runtime.train", "--input", str(given), "--local"]
-        environment = {**os.environ, "KUBEREC_STATUS": f"file:{self._status}", "PYTHONUNBUFFERED": "1", **env}
-        with self.log.open("ab") as log:
-            self.driver = subprocess.Popen(
-                command, stdout=log, stderr=subprocess.STDOUT, env=environment, start_new_session=True
-            )
+        self.driver = start_attempt(given, self._status, self.log, env)
 
     def poll(self) -> int | None:
         """The driver's exit code, None while it runs."""

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from kuberec_api.training import Outcome, RecTrainingStatus
@@ -22,6 +23,27 @@ BACKOFF_S = (1.0, 2.0, 4.0, 8.0, 15.0)
 
 class TrainingFailedError(Exception):
     """The training ended for good without success."""
+
+
+def start_attempt(
+    given: Path, status: Path, log: Path, env: Mapping[str, str] | None = None
+) -> "subprocess.Popen[bytes]":
+    """Starts an attempt as the RayJob's entrypoint does, with a Ray of its own; it leads a session.
+
+    Args:
+        given: its input, see `TrainingInput`.
+        status: takes the newest status as JSON.
+        log: takes what it prints, behind what is there.
+        env: variables besides those of this process.
+    """
+    with log.open("ab") as output:
+        return subprocess.Popen(
+            [sys.executable, "-m", "kuberec_runtime.train", "--input", str(given), "--local"],
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "KUBEREC_STATUS": f"file:{status}", "PYTHONUNBUFFERED": "1", **(env or {})},
+            start_new_session=True,
+        )
 
 
 class TrainingProcess:
@@ -58,15 +80,7 @@ class TrainingProcess:
         given = TrainingInput(model=self._resources.model, training=self._resources.training, attempt=self.attempt)
         path = self._folder / "input.json"
         path.write_text(given.model_dump_json(by_alias=True, exclude_unset=True))
-        environment = {**os.environ, "KUBEREC_STATUS": f"file:{self.status_path}", "PYTHONUNBUFFERED": "1"}
-        with self.log_path.open("ab") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "kuberec_runtime.train", "--input", str(path), "--local"],
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env=environment,
-                start_new_session=True,
-            )
+        self._process = start_attempt(path, self.status_path, self.log_path)
 
     def poll(self) -> bool:
         """Looks after the attempt; returns True while the training goes on, False when it has ended well.
