@@ -65,9 +65,7 @@ class ThreadFleet(Fleet):
         return []  # threads die together
 
     def stop(self, timeout_s: float) -> None:
-        running, self._runs = list(self._runs), {}
-        wait(self.workers("stop"), timeout=timeout_s)
-        wait(running, timeout=timeout_s)
+        self.halt(timeout_s)
         wait(self.shards("close"), timeout=timeout_s)
         self._threads.shutdown(wait=False, cancel_futures=True)
 

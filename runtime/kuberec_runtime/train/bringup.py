@@ -121,21 +121,18 @@ class Bringup:
         self._fleet.rest(at_work, REST_TIMEOUT_S)
         for name in self._fleet.mend():
             logger.warning("%s is replaced", name)
-        resumed, starts = self.find_epoch()
         self._board.rewind()
-        self.count()
-        return self.begin(resumed, starts)
-
-    def count(self) -> None:
-        """Lets progress count from the last commit."""
-        totals = self._ledger.totals()
-        self._board.resume(totals.steps, totals.samples, totals.skipped)
+        return self.begin(*self.find_epoch())
 
     def _find_starts(self) -> list[PartitionStart]:
+        """Where every partition goes on behind the last commit, from which progress counts."""
         ledger, source = self._ledger, self._spec.source
-        return self._waiting.patiently(
+        starts = self._waiting.patiently(
             "", (SourceError, StoreError), lambda: find_partitions(source, ledger.starts(), ledger.store)
         )
+        totals = ledger.totals()
+        self._board.resume(totals.steps, totals.samples, totals.skipped)
+        return starts
 
     def _deal(self, starts: Sequence[PartitionStart]) -> list[list[PartitionStart]]:
         """Each worker's partitions; in Sync mode also those that have ended.
@@ -184,4 +181,3 @@ class Bringup:
                 if older is None:
                     raise
                 resumed, starts = older, self._find_starts()
-                self.count()

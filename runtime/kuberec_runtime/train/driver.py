@@ -87,7 +87,6 @@ class Driver:
         waiting.patiently("StoreUnavailable", (StoreError,), ledger.start)
         bringup = Bringup(self._job, self._fleet, ledger, self._board, waiting)
         resumed, starts = bringup.find_epoch()
-        bringup.count()
         self._show(ledger)
         try:
             self._open_publisher(bringup.launch())
@@ -99,7 +98,7 @@ class Driver:
                         self._heal(ledger, bringup, lost)
                     return self._train(ledger)
                 except (LostError, ShardLost) as error:
-                    if not self._deaths.another(ledger.manifest.epoch if ledger.manifest else 0):
+                    if not self._deaths.another(ledger.epoch):
                         logger.error("%s, again before the next commit: going back does not help", error)
                         raise
                     lost = error
@@ -110,9 +109,8 @@ class Driver:
 
     def _heal(self, ledger: Ledger, bringup: Bringup, error: LostError | ShardLost) -> None:
         """Replaces who died and takes everyone back to the last commit."""
-        epoch = ledger.manifest.epoch if ledger.manifest else 0
-        logger.warning("%s: everyone goes back to epoch %d", error, epoch)
-        self._board.condition(DEGRADED, True, "Healing", f"{error}; going back to epoch {epoch}")
+        logger.warning("%s: everyone goes back to epoch %d", error, ledger.epoch)
+        self._board.condition(DEGRADED, True, "Healing", f"{error}; going back to epoch {ledger.epoch}")
         self._show(ledger)
         began = time.monotonic()
         crash_here("driver.healing")

@@ -110,12 +110,9 @@ class Fleet:
 
     def halt(self, timeout_s: float) -> None:
         """Ends every worker's run, and every worker whose run does not end: nothing is pushed any more."""
-        runs, self._runs = self._runs, {}
-        self.workers("stop")
-        _, stuck = ray.wait(list(runs), num_returns=len(runs), timeout=timeout_s) if runs else ([], [])
-        for run in stuck:
-            logger.warning("worker %d does not end its step; its process is ended", runs[run])
-            ray.kill(self._workers[runs[run]])
+        for index in self._stop_workers(timeout_s):
+            logger.warning("worker %d does not end its step; its process is ended", index)
+            ray.kill(self._workers[index])
 
     def rest(self, at_work: Sequence[Any], timeout_s: float) -> None:
         """Waits until these calls have ended, however they end.
@@ -123,8 +120,7 @@ class Fleet:
         Raises:
             TimeoutError: one is still at work.
         """
-        _, busy = ray.wait(list(at_work), num_returns=len(at_work), timeout=timeout_s) if at_work else ([], [])
-        if busy:
+        if busy := _unfinished(at_work, timeout_s):
             raise TimeoutError(f"{len(busy)} calls of shards did not end within {timeout_s:.0f} s")
 
     def mend(self) -> list[str]:
@@ -148,12 +144,14 @@ class Fleet:
     def stop(self, timeout_s: float) -> None:
         """Stops workers and shards, and waits for them; what they measured is kept before."""
         keep_profile(self, self._job.attempt)
-        running = list(self._runs)
-        self._runs = {}
+        self._stop_workers(timeout_s)
+        _unfinished(self.shards("close"), timeout_s)
+
+    def _stop_workers(self, timeout_s: float) -> list[int]:
+        """Asks all workers to end their runs; returns those that do not in time."""
+        runs, self._runs = self._runs, {}
         self.workers("stop")
-        ray.wait(running, num_returns=len(running), timeout=timeout_s) if running else None
-        closing = self.shards("close")
-        ray.wait(closing, num_returns=len(closing), timeout=timeout_s) if closing else None
+        return [runs[run] for run in _unfinished(list(runs), timeout_s)]
 
     def _start(
         self, members: Sequence[Any], method: str, args: tuple[Any, ...], each: Sequence[tuple[Any, ...]] | None
@@ -174,6 +172,11 @@ class Fleet:
                 if actor._actor_id.hex() == actor_id:
                     return role, index
         return "actor", -1
+
+
+def _unfinished(calls: Sequence[Any], timeout_s: float) -> list[Any]:
+    """Waits for calls to end, however they end; returns those that have not in time."""
+    return list(ray.wait(list(calls), num_returns=len(calls), timeout=timeout_s)[1]) if calls else []
 
 
 def profiled() -> dict[str, Any]:

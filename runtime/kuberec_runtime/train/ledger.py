@@ -206,9 +206,14 @@ class Ledger:
         """Raises `Fenced` if a newer attempt owns the log: asked before anything outside is moved."""
         self._log.check()
 
+    @property
+    def epoch(self) -> int:
+        """The epoch of the last commit, 0 before the first."""
+        return self.manifest.epoch if self.manifest else 0
+
     def next_epoch(self) -> int:
         """The number of the next cut: above everything in the log."""
-        return 1 + max(self._log.last.epoch if self._log.last else 0, self.manifest.epoch if self.manifest else 0)
+        return 1 + max(self._log.last.epoch if self._log.last else 0, self.epoch)
 
     def totals(self) -> Totals:
         """Counts of the last commit."""
