@@ -4,9 +4,8 @@ Nothing is changed here: marks are cleared by the caller once all parts have the
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,39 +65,28 @@ def extract(mode: Any, rows: F32, keys: I64, used: int, layout: RowLayout, scan:
         scan: says which rows.
         numbers: int64, scratch of at least `used + MOST_PARTS` elements.
     """
-    with _at_once(used) as (starts, each):
-        stops = [*starts[1:], used]
+    count = max(1, min(MOST_PARTS, len(os.sched_getaffinity(0)), used // PART_ROWS))
+    step = (used // count + 7) // 8 * 8
+    starts = [k * step for k in range(count)]
+    stops = [*starts[1:], used]
 
-        # A scan writes one number too many, so every part has a slot of its own behind its range.
-        def find(k: int) -> I64:
-            room = numbers[starts[k] + k : stops[k] + k + 1]
-            return room[: scan(starts[k], stops[k], room)]
+    # A scan writes one number too many, so every part has a slot of its own behind its range.
+    def find(k: int) -> I64:
+        room = numbers[starts[k] + k : stops[k] + k + 1]
+        return room[: scan(starts[k], stops[k], room)]
 
-        found = each(find)
+    with ThreadPoolExecutor(count) as threads:
+        found = list(threads.map(find, range(count)))
         ends = np.cumsum([part.size for part in found]).tolist()
         parts = tuple(Part(s, part, end - part.size) for s, part, end in zip(starts, found, ends, strict=True))
         raw = np.empty((ends[-1], layout.stride), np.float32)
         copied = np.empty(ends[-1], np.int64)
 
-        def copy(k: int) -> None:
-            part = parts[k]
+        def copy(part: Part) -> None:
             n, here = part.numbers.size, slice(part.at, part.at + part.numbers.size)
             source, target = rows[part.start * layout.pitch :], raw[here].reshape(-1)
             gather(mode, source, part.numbers, n, layout.pitch, layout.stride, target)
             np.take(keys[part.start :], part.numbers, out=copied[here], mode="clip")
 
-        each(copy)
-        return Extract(copied, raw, parts)
-
-
-@contextmanager
-def _at_once(used: int) -> Iterator[tuple[list[int], Callable[[Callable[[int], Any]], list[Any]]]]:
-    """Yields where each part starts, and a way to call a function with every part's number, all at once."""
-    count = max(1, min(MOST_PARTS, len(os.sched_getaffinity(0)), used // PART_ROWS))
-    step = (used // count + 7) // 8 * 8
-    starts = [k * step for k in range(count)]
-    if count == 1:
-        yield starts, lambda call: [call(0)]
-        return
-    with ThreadPoolExecutor(count) as threads:
-        yield starts, lambda call: list(threads.map(call, range(count)))
+        list(threads.map(copy, parts))
+    return Extract(copied, raw, parts)
