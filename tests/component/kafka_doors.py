@@ -1,18 +1,22 @@
-"""A broker with locked doors: TLS with names and passwords (SCRAM), and TLS with certificates of clients."""
+"""Brokers that let nobody in who is not known: by a password, in the clear or over TLS, or by a certificate."""
 
 import datetime
 import ipaddress
+import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from confluent_kafka.admin import AdminClient
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from kuberec_devcluster.processes import LOOPBACK, free_port
+from kuberec_devcluster.processes import LOOPBACK, free_port, listening
 from kuberec_devcluster.services import Kafka, Listener
 
+DEADLINE_S = 60.0
 USER, SECRET = "reader", "its-secret"
 
 
@@ -77,3 +81,36 @@ class LockedKafka(Kafka):
             },
             users={USER: SECRET},
         )
+
+
+class GuardedKafka(Kafka):
+    """SASL PLAIN without TLS, at `bootstrap`."""
+
+    login: Mapping[str, object] = {
+        "security.protocol": "SASL_PLAINTEXT",
+        "sasl.mechanism": "PLAIN",
+        "sasl.username": USER,
+        "sasl.password": SECRET,
+    }
+
+    def __init__(self) -> None:
+        module = "org.apache.kafka.common.security.plain.PlainLoginModule required"
+        users = f'username="broker" password="b" user_broker="b" user_{USER}="{SECRET}"'
+        super().__init__(
+            settings={
+                "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,LOCAL:SASL_PLAINTEXT",
+                "sasl.enabled.mechanisms": "PLAIN",
+                "sasl.mechanism.inter.broker.protocol": "PLAIN",
+                "listener.name.local.plain.sasl.jaas.config": f"{module} {users};",
+            }
+        )
+
+    def answers(self) -> bool:
+        return listening(self.port)
+
+    def wait(self) -> None:
+        """Waits until it answers those who have a name."""
+        admin = AdminClient({"bootstrap.servers": self.bootstrap, **self.login})
+        deadline = time.monotonic() + DEADLINE_S
+        while not admin.list_topics(timeout=10).brokers:
+            assert time.monotonic() < deadline

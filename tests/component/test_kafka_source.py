@@ -18,8 +18,7 @@ from kuberec_runtime.stream.kafka import KafkaSource
 from kuberec_runtime.stream.security import KafkaCredentialsError
 from kuberec_runtime.stream.source import OffsetOutOfRangeError, PartitionStart, Position, SourceUnavailableError
 from kuberec_runtime.stream.topic import discover
-from tests.component.guarded_kafka import GuardedKafka
-from tests.component.kafka_doors import SECRET, USER, Authority, LockedKafka
+from tests.component.kafka_doors import SECRET, USER, Authority, GuardedKafka, LockedKafka
 
 SCHEMA = pa.schema([("now", pa.int64()), ("label.click", pa.float32())])
 DEADLINE_S = 60.0

@@ -20,7 +20,7 @@ from kuberec_runtime.offsets.reset import append_epoch
 from kuberec_runtime.stream import security
 from kuberec_runtime.stream.ends import offsets_at, read_ends
 from kuberec_runtime.stream.source import SourceUnavailableError, TopicNotFoundError
-from tests.component.guarded_kafka import SECRET, USER, GuardedKafka
+from tests.component.kafka_doors import SECRET, USER, GuardedKafka
 from tests.component.training import Training, write_samples
 from tests.unit.epochs.epochs import CATE, commit, row
 

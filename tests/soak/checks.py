@@ -7,8 +7,8 @@ import numpy as np
 
 from kuberec_runtime.checkpoint import Committed, Manifest, Store, load_rows, read_commits, read_manifest
 from kuberec_runtime.publish.tier import Tier
+from kuberec_runtime.table.buckets import split_key
 
-ID_BITS = 48
 ROWS_AT_ONCE = 10_000
 
 
@@ -84,8 +84,9 @@ def check_tier(tier: Tier, store: Store, manifest: Manifest, attempt: int) -> in
         if table.width not in by_width:
             continue
         keys, raw = by_width[table.width]
-        mine = keys >> ID_BITS == table.ordinal
-        ids, weights = keys[mine] & ((1 << ID_BITS) - 1), raw[mine][:, : table.width]
+        ordinals, ids = split_key(keys)
+        mine = ordinals == table.ordinal
+        ids, weights = ids[mine], raw[mine][:, : table.width]
         for at in range(0, len(ids), ROWS_AT_ONCE):
             part = slice(at, at + ROWS_AT_ONCE)
             rows, found = tier.read_rows(current.namespace, {table.name: ids[part]})[table.name]
