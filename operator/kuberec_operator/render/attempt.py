@@ -10,6 +10,7 @@ import json
 from typing import Any
 
 from kuberec_api import RecModel, RecTraining
+from kuberec_api.environment import WARM_PREFIX
 from kuberec_api.meta import Resources
 from kuberec_operator.kinds import INPUT_HASH, LABEL_ATTEMPT, LABEL_TRAINING
 from kuberec_operator.plan.decision import Manifest, hashed
@@ -21,8 +22,6 @@ from kuberec_operator.render.source import source_access
 from kuberec_operator.settings import RuntimeSettings
 
 INPUT_FILE = "input.json"
-WARM_PREFIX = "KUBEREC_WARM_"
-"""Of another training's credentials; the runtime's name (`train/warmstart.py`)."""
 # The driver's log goes to the job's log and, for `kubectl logs`, to the container's own output.
 ENTRYPOINT = f"bash -c 'exec python -m kuberec_runtime.train --input {FOLDER}/{INPUT_FILE} > >(tee /proc/1/fd/1) 2>&1'"
 

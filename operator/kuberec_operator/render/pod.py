@@ -7,6 +7,7 @@ is requested, for a process that outgrows it must not take its node along.
 import math
 from typing import Any
 
+from kuberec_api.environment import REDIS_PASSWORD
 from kuberec_api.meta import Resources
 from kuberec_operator.settings import RuntimeSettings
 
@@ -129,4 +130,4 @@ def redis_password(secret: Any) -> list[dict[str, Any]]:
     if secret is None:
         return []
     reference = {"name": secret.name, "key": secret.key}
-    return [{"name": "KUBEREC_REDIS_PASSWORD", "valueFrom": {"secretKeyRef": reference}}]
+    return [{"name": REDIS_PASSWORD, "valueFrom": {"secretKeyRef": reference}}]

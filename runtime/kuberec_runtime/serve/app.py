@@ -19,13 +19,13 @@ from starlette.responses import Response
 
 from featuregen.compiler import compile_plan
 from featuregen.files import read_files
+from kuberec_api.environment import REDIS_PASSWORD
 from kuberec_api.layout import build_layout
 from kuberec_api.model import RecModel
 from kuberec_api.serving import RecServing, ServedVersion
 from kuberec_runtime.serve.http import HttpApi
 from kuberec_runtime.serve.replica import POLL_S, Replica, ReplicaConfig
 
-PASSWORD_VARIABLE = "KUBEREC_REDIS_PASSWORD"
 _LOG = logging.getLogger("kuberec.serve")
 
 
@@ -99,7 +99,7 @@ class Ranker:
         _one_thread_per_request()
         parsed = ServeArgs.model_validate(args)
         config = ReplicaConfig(
-            parsed.model, parsed.serving, parsed.redis.url, os.environ.get(PASSWORD_VARIABLE), parsed.namespace
+            parsed.model, parsed.serving, parsed.redis.url, os.environ.get(REDIS_PASSWORD), parsed.namespace
         )
         self._replica = Replica(config)
         self._api = HttpApi(self._replica, parsed.threads)

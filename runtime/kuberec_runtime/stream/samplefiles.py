@@ -16,16 +16,15 @@ import obstore
 import pyarrow as pa
 from obstore.exceptions import BaseError, NotFoundError
 
+from kuberec_api.environment import SOURCE_PREFIX
 from kuberec_runtime.objects import REMOTE_SCHEMES, open_remote, under
 from kuberec_runtime.stream.listing import Found, root_of
 from kuberec_runtime.stream.source import FileChangedError, SourceError, SourceUnavailableError, Unit
 
-PREFIX = "KUBEREC_SOURCE_"
-
 
 def source_environment(env: Mapping[str, str]) -> dict[str, str]:
     """The environment in which files of samples are opened."""
-    return under(PREFIX, env)
+    return under(SOURCE_PREFIX, env)
 
 
 def list_files(folder: str) -> Iterator[Found]:

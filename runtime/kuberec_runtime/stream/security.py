@@ -8,11 +8,11 @@ from pathlib import Path
 
 from confluent_kafka import Consumer, KafkaError
 
+from kuberec_api import environment
 from kuberec_api.source import KafkaSecurity, SaslMechanism, SecurityProtocol
 from kuberec_runtime.stream.source import SourceError, SourceUnavailableError
 
-USERNAME, PASSWORD, TLS = "KUBEREC_KAFKA_USERNAME", "KUBEREC_KAFKA_PASSWORD", "KUBEREC_KAFKA_TLS"
-TLS_FOLDER = "/etc/kuberec-kafka"
+USERNAME, PASSWORD, TLS = environment.KAFKA_USERNAME, environment.KAFKA_PASSWORD, "KUBEREC_KAFKA_TLS"
 
 _PROTOCOLS = {
     SecurityProtocol.SASL_SSL: "SASL_SSL",
@@ -105,7 +105,7 @@ def credentials(protocol: SecurityProtocol, mechanism: SaslMechanism, env: Mappi
             "sasl.password": env[PASSWORD],
         }
     if protocol is not SecurityProtocol.SASL_PLAINTEXT:
-        folder = Path(env.get(TLS) or TLS_FOLDER)
+        folder = Path(env.get(TLS) or environment.KAFKA_TLS_FOLDER)
         files = {"ssl.ca.location": "ca.crt", "ssl.certificate.location": "tls.crt", "ssl.key.location": "tls.key"}
         settings |= {name: str(folder / file) for name, file in files.items() if (folder / file).exists()}
     return settings

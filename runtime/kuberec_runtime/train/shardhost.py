@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from kuberec_api.environment import REDIS_PASSWORD
 from kuberec_api.training import RowType
 from kuberec_runtime.checkpoint import (
     FileRef,
@@ -307,7 +308,7 @@ def buckets_of_shard(index: int, shards: int) -> range:
 
 def open_tier(job: Job, url: str) -> Tier:
     """Opens the tier as this attempt; the password comes from the environment, from a Secret."""
-    password = os.environ.get("KUBEREC_REDIS_PASSWORD")
+    password = os.environ.get(REDIS_PASSWORD)
     return Tier(url, password=password, namespace=job.namespace, training=job.name, attempt=job.attempt)
 
 

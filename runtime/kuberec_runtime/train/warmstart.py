@@ -15,6 +15,7 @@ from contextlib import contextmanager
 import numpy as np
 from numpy.typing import NDArray
 
+from kuberec_api.environment import WARM_PREFIX
 from kuberec_api.layout import Table
 from kuberec_api.training import WarmStart
 from kuberec_runtime.checkpoint import (
@@ -39,8 +40,6 @@ from kuberec_runtime.table.dense import DenseState
 from kuberec_runtime.train.job import Job
 from kuberec_runtime.train.rowstate import check_row_state
 
-PREFIX = "KUBEREC_WARM_"
-"""Of the credentials of the other training's checkpoint, where they are not this one's."""
 TAKEN, INITIALISED, DROPPED = "Taken", "Initialised", "Dropped"
 
 
@@ -62,7 +61,7 @@ def take(warm: WarmStart, job: Job, fresh: DenseState, shapes: WeightShapes) -> 
 
 def open_source(uri: str) -> Store:
     """Opens the other training's checkpoint with `KUBEREC_WARM_...` credentials, if any is set, else with our own."""
-    return open_store(uri, under(PREFIX, os.environ))
+    return open_store(uri, under(WARM_PREFIX, os.environ))
 
 
 def choose(store: Store, job: Job, shapes: WeightShapes) -> tuple[WarmTaken, Manifest]:

@@ -1,0 +1,10 @@
+"""Names under which pods find what Secrets hold: the operator sets them, the runtime reads them."""
+
+REDIS_PASSWORD = "KUBEREC_REDIS_PASSWORD"
+KAFKA_USERNAME, KAFKA_PASSWORD = "KUBEREC_KAFKA_USERNAME", "KUBEREC_KAFKA_PASSWORD"
+KAFKA_TLS_FOLDER = "/etc/kuberec-kafka"
+"""Where `ca.crt`, `tls.crt` and `tls.key` are mounted."""
+SOURCE_PREFIX = "KUBEREC_SOURCE_"
+"""Of the credentials of the store of samples, where they are not the checkpoint's."""
+WARM_PREFIX = "KUBEREC_WARM_"
+"""Of the credentials of another training's checkpoint, where they are not this one's."""
