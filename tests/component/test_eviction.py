@@ -23,16 +23,28 @@ names = itertools.count()
 def training(tmp_path: Path) -> Iterator[Training]:
     with Kafka() as kafka, Redis() as server:
         training = Training(tmp_path, kafka.bootstrap, server.url, f"eviction-{next(names)}")
-        write_samples(kafka.bootstrap, training.topic, SAMPLES)
+        write_samples(kafka.bootstrap, training.topic, SAMPLES // 2)
         training.set("RecModel", "spec.embeddings.defaults.admission", {"minCount": 2})
         training.set("RecModel", "spec.embeddings.defaults.eviction", {"idle": "1s"})
         yield training
         training.stop()
 
 
+def has_tombstones(training: Training) -> bool:
+    manifest = training.manifest()
+    return manifest is not None and any(file.removed for link in manifest.chain for file in link.files)
+
+
 def test_the_tier_holds_no_row_that_the_last_epoch_does_not(training: Training) -> None:
+    # A sweep comes once a second: the topic has no end until one was committed, however fast the samples are learnt.
+    training.set("RecTraining", "spec.source.kafka.stopAt", "Never")
     training.start(crash_at="driver.committed@2")
     assert training.wait() == -9, training.log()[-3000:]
+    training.start()
+    training.until("rows were evicted", lambda _: has_tombstones(training))
+    training.stop()
+    write_samples(training.bootstrap, training.topic, SAMPLES // 2)
+    training.set("RecTraining", "spec.source.kafka.stopAt", "End")
     training.start()
     assert training.wait() == 0, training.log()[-3000:]
     memory = training.status().memory
@@ -42,7 +54,6 @@ def test_the_tier_holds_no_row_that_the_last_epoch_does_not(training: Training) 
     assert manifest is not None and manifest.samples == SAMPLES
     assert manifest.format == 2
     assert any(file.counted for file in manifest.chain[-1].files)
-    assert any(file.removed for link in manifest.chain for file in link.files), "rows were evicted"
 
     store = open_store(f"file://{training.folder}/checkpoint")
     live: dict[str, set[int]] = {table.name: set() for table in manifest.tables}
