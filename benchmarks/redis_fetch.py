@@ -17,9 +17,10 @@ import redis
 
 from benchmarks.measure import in_turns, options, print_result
 from kuberec_api.training import RowType
+from kuberec_runtime.publish.fetch import fetch_rows
 from kuberec_runtime.publish.publication import row_prefix
 from kuberec_runtime.publish.resp import Connection, parse_address
-from kuberec_runtime.publish.tier import Tier, fetch_rows
+from kuberec_runtime.publish.tier import Tier
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "devcluster"))
 from kuberec_devcluster.services import Redis

@@ -14,10 +14,11 @@ import redis
 
 from kuberec_api.training import RowType
 from kuberec_devcluster.services import Redis
+from kuberec_runtime.publish import tier as tier_module
 from kuberec_runtime.publish.errors import StalePublication, TierCorrupt, TierError, TierRefused, TierUnreachable
 from kuberec_runtime.publish.featurestore import Event, FeatureStore
 from kuberec_runtime.publish.publication import Description, Publication, TableMeta, Version
-from kuberec_runtime.publish.tier import Tier
+from kuberec_runtime.publish.tier import ROWS_PER_COMMAND, Tier
 
 DIGEST = "41b0e2d9" * 8
 WIDTHS = {"cate": 9, "user_id": 16}
@@ -47,9 +48,15 @@ def publication(
     return Publication(tier.namespace_of(DIGEST, WIDTHS, dtype), description, dense, changed)
 
 
+def claimed(url: str, attempt: int, password: str | None = None) -> Tier:
+    tier = Tier(url, password, attempt=attempt)
+    tier.claim(attempt)
+    return tier
+
+
 @pytest.mark.parametrize("dtype", list(RowType))
 def test_rows_read_back_are_those_written_within_their_types_precision(url: str, dtype: RowType) -> None:
-    tier = Tier(url, attempt=1)
+    tier = claimed(url, 1)
     rng = np.random.default_rng(0)
     namespace = tier.namespace_of(DIGEST, WIDTHS, dtype)
     ids = {"cate": rng.permutation(9000).astype(np.int64), "user_id": np.array([0, 2**47 - 1, 10], np.int64)}
@@ -104,7 +111,7 @@ def test_only_the_last_versions_are_kept(url: str) -> None:
 
 
 def test_a_stale_attempt_moves_neither_current_nor_rows(url: str) -> None:
-    old, new = Tier(url, attempt=1), Tier(url, attempt=2)
+    old, new = claimed(url, 1), Tier(url, attempt=2)
     namespace = old.namespace_of(DIGEST, WIDTHS, RowType.FLOAT32)
     ids = np.arange(10, dtype=np.int64)
     old.write_rows(namespace, "cate", ids, np.full((10, 9), 1, np.float32), RowType.FLOAT32)
@@ -129,7 +136,7 @@ def test_a_stale_attempt_moves_neither_current_nor_rows(url: str) -> None:
 
 @pytest.mark.parametrize("attempt", [None, 1])
 def test_deleted_rows_read_as_those_that_were_never_published(url: str, attempt: int | None) -> None:
-    tier = Tier(url, attempt=attempt)
+    tier = Tier(url) if attempt is None else claimed(url, attempt)
     ids, rows = np.arange(10_000, dtype=np.int64), np.ones((10_000, 9), np.float32)
     about = publication(tier, Version(1, 1), changed={"cate": ids})
     tier.write_rows(about.namespace, "cate", ids, rows, RowType.FLOAT32)
@@ -142,7 +149,7 @@ def test_deleted_rows_read_as_those_that_were_never_published(url: str, attempt:
 
 
 def test_a_stale_attempt_deletes_nothing(url: str) -> None:
-    old, new = Tier(url, attempt=1), Tier(url, attempt=2)
+    old, new = claimed(url, 1), Tier(url, attempt=2)
     about = publication(old, Version(1, 1))
     old.write_rows(about.namespace, "cate", np.arange(5), np.ones((5, 9), np.float32), RowType.FLOAT32)
     old.commit(about)
@@ -153,11 +160,10 @@ def test_a_stale_attempt_deletes_nothing(url: str) -> None:
 
 
 def test_a_claim_in_the_middle_of_a_write_stops_it(url: str) -> None:
-    old = Tier(url, attempt=1)
-    old.claim(1)
+    old = claimed(url, 1)
     connection = old._connection()
     old._watch(connection)
-    Tier(url, attempt=2).claim(2)
+    claimed(url, 2)
     with pytest.raises(StalePublication):
         old._write_fenced(connection, b"*3\r\n$3\r\nSET\r\n$1\r\na\r\n$1\r\n1\r\n")
     assert redis.Redis.from_url(url).get("a") is None
@@ -179,7 +185,7 @@ def test_a_publisher_killed_anywhere_leaves_a_complete_version(url: str, point: 
     script = (
         "import numpy as np\n"
         "from tests.component.test_tier import *\n"
-        f"tier = Tier({url!r}, attempt=1)\n"
+        f"tier = claimed({url!r}, 1)\n"
         "p = publication(tier, Version(1, 2))\n"
         "rows = np.full((9000, 9), 2, np.float32)\n"
         "tier.write_rows(p.namespace, 'cate', np.arange(9000, dtype=np.int64), rows, RowType.FLOAT32)\n"
@@ -222,7 +228,7 @@ def test_errors_name_the_server_and_how_to_mend_it() -> None:
             for call in (tier.ping, tier.current, tier._connection):
                 with pytest.raises(TierRefused, match="check the password"):
                     call()
-        tier = Tier(server.url, "right", attempt=1)
+        tier = claimed(server.url, 1, "right")
         tier.write_rows("kr:a/b/c", "cate", np.arange(3), np.zeros((3, 2), np.float32), RowType.FLOAT32)
 
 
@@ -259,3 +265,42 @@ def test_an_event_that_does_not_parse_is_named(url: str) -> None:
     server.rpush("kr:default/behavior/clicks/u1", b"\x94\xa1a\xa1b\x01\x05")  # ["a", "b", 1, 5]
     with pytest.raises(TierCorrupt, match="behavior 'clicks' of user 'u1'"):
         FeatureStore(url).behavior("clicks", "u1", 10)
+
+
+def test_a_tier_that_was_emptied_says_so_and_takes_all_rows_again(url: str) -> None:
+    tier, client = claimed(url, 1), redis.Redis.from_url(url)
+    namespace = tier.namespace_of(DIGEST, WIDTHS, RowType.FLOAT32)
+    ids, rows = np.arange(10, dtype=np.int64), np.ones((10, WIDTHS["cate"]), np.float32)
+    tier.write_rows(namespace, "cate", ids, rows, RowType.FLOAT32)
+    client.flushall()
+
+    with pytest.raises(TierCorrupt, match="was emptied"):
+        tier.write_rows(namespace, "cate", ids, rows, RowType.FLOAT32)
+    with pytest.raises(TierCorrupt, match="was emptied"):
+        tier.commit(publication(tier, Version(1, 1)))
+    claimed(url, 1)  # the driver does, before it asks for all rows
+    tier.write_rows(namespace, "cate", ids, rows, RowType.FLOAT32)
+
+    assert tier.commit(publication(tier, Version(1, 1)))
+    assert tier.read_rows(namespace, {"cate": ids})["cate"][1].all()
+
+
+def test_a_tier_emptied_between_two_chunks_and_claimed_again_is_not_another_attempts(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tier, client = claimed(url, 1), redis.Redis.from_url(url)
+    namespace = tier.namespace_of(DIGEST, WIDTHS, RowType.FLOAT32)
+    ids = np.arange(2 * ROWS_PER_COMMAND, dtype=np.int64)
+    rows = np.ones((ids.size, WIDTHS["cate"]), np.float32)
+
+    def emptied_here(place: str) -> None:
+        if place == "publish.rows":
+            client.flushall()
+            claimed(url, 1)
+
+    monkeypatch.setattr(tier_module, "crash_here", emptied_here)
+    with pytest.raises(TierCorrupt, match="was emptied"):
+        tier.write_rows(namespace, "cate", ids, rows, RowType.FLOAT32)
+    monkeypatch.undo()
+    tier.write_rows(namespace, "cate", ids, rows, RowType.FLOAT32)
+    assert tier.commit(publication(tier, Version(1, 1)))

@@ -17,6 +17,7 @@ from kuberec_api.training import RowType
 from kuberec_runtime.crashpoints import crash_here
 from kuberec_runtime.publish import resp
 from kuberec_runtime.publish.errors import StalePublication, TierCorrupt
+from kuberec_runtime.publish.fetch import fetch_rows
 from kuberec_runtime.publish.publication import (
     Current,
     Delta,
@@ -31,7 +32,7 @@ from kuberec_runtime.publish.publication import (
     unpack_delta,
     unpack_dense,
 )
-from kuberec_runtime.publish.rowtype import decode_rows, encode_rows, row_bytes
+from kuberec_runtime.publish.rowtype import encode_rows
 
 ROWS_PER_COMMAND = 4096
 DELTAS_KEPT = 512
@@ -42,11 +43,12 @@ if tonumber(ARGV[1]) > held then redis.call('SET', KEYS[1], ARGV[1]) return ARGV
 return tostring(held)
 """
 
-# KEYS: attempt, current, deltas, versions. ARGV: ns, attempt, epoch, deltas kept, then the entry's fields.
+# KEYS: attempt, current, deltas. ARGV: ns, attempt, epoch, deltas kept, 1 if fenced, then the entry's fields.
 _MOVE = """
 local attempt, epoch = tonumber(ARGV[2]), tonumber(ARGV[3])
 local held = tonumber(redis.call('GET', KEYS[1]) or '-1')
 if held > attempt then return {0, 'attempt ' .. held} end
+if held < 0 and ARGV[5] == '1' then return {0, ''} end
 local before = redis.call('GET', KEYS[2])
 local previous = ''
 if before then
@@ -59,7 +61,7 @@ if before then
   end
 end
 local entry = {'version', ARGV[2] .. '.' .. ARGV[3], 'previous', previous}
-for i = 5, #ARGV do entry[#entry + 1] = ARGV[i] end
+for i = 6, #ARGV do entry[#entry + 1] = ARGV[i] end
 redis.call('XADD', KEYS[3], 'MAXLEN', '~', ARGV[4], '*', unpack(entry))
 redis.call('SET', KEYS[2], ARGV[1] .. ' ' .. ARGV[2] .. '.' .. ARGV[3])
 return {1, previous}
@@ -74,8 +76,9 @@ class Tier:
         password: of the default user.
         namespace: the Kubernetes namespace.
         training: name of the RecTraining.
-        attempt: a writer's attempt; it claims the tier at its first write. None writes without a fence, which is for
-            tools and tests that are the only writer.
+        attempt: a writer's attempt, for which somebody must have called `claim` before the first write: a writer that
+            claimed by itself would not notice that what others wrote before was emptied. None writes without a fence,
+            which is for tools and tests that are the only writer.
         timeout_s: bound of one call.
 
     All methods raise `TierUnreachable` when nobody answers and `TierRefused` when the server says no. An instance is
@@ -97,7 +100,6 @@ class Tier:
         self._password = password
         self._attempt = attempt
         self._timeout_s = timeout_s
-        self._claimed = False
         self._rows: resp.Connection | None = None
         self._redis: Any = redis.Redis.from_url(
             url, password=password, socket_timeout=timeout_s, socket_connect_timeout=timeout_s, protocol=2
@@ -124,7 +126,7 @@ class Tier:
             held = int(self._redis.eval(_CLAIM, 1, self._attempt_key, str(attempt)))
         if held > attempt:
             raise self._stale(f"attempt {attempt}", f"attempt {held}")
-        self._attempt, self._claimed = attempt, True
+        self._attempt = attempt
 
     def owner(self) -> int:
         """The attempt that may write, -1 before the first claim."""
@@ -138,6 +140,7 @@ class Tier:
 
         Raises:
             StalePublication: if a newer attempt has claimed the tier; some rows may have been written before.
+            TierCorrupt: if no attempt has claimed it, so it was emptied.
         """
         dtype = RowType(dtype)
         if rows.shape[0] != ids.size:
@@ -154,34 +157,44 @@ class Tier:
 
         Raises:
             StalePublication: if a newer attempt has claimed the tier; some rows may have been deleted before.
+            TierCorrupt: if no attempt has claimed it, so it was emptied.
         """
         prefix = row_prefix(namespace, table)
         self._send_chunks(ids.size, lambda chunk: resp.encode_unlink(prefix, ids[chunk]))
 
     def _send_chunks(self, count: int, encode: Callable[[slice], bytes]) -> None:
-        """Sends the commands for `count` rows, `ROWS_PER_COMMAND` at once, behind the fence if there is one."""
-        if self._attempt is not None and not self._claimed:
-            self.claim(self._attempt)
+        """Sends the commands for `count` rows, `ROWS_PER_COMMAND` at once, behind the fence if there is one.
+
+        A connection on which that failed is closed: a watch it still held would refuse the next writes.
+        """
         connection = self._connection()
-        if self._attempt is not None:
-            self._watch(connection)
-        chunks = [slice(at, at + ROWS_PER_COMMAND) for at in range(0, count, ROWS_PER_COMMAND)]
-        unread = 0
-        for i, chunk in enumerate(chunks):
-            command = encode(chunk)
+        try:
             if self._attempt is not None:
-                self._write_fenced(connection, command)
+                self._send_fenced(connection, count, encode)
             else:
-                connection.send(command, self._timeout_s)
-                unread += 1
-                if unread > 2 or i + 1 == len(chunks):
-                    connection.replies(unread, self._timeout_s)
-                    unread = 0
-            if i == 0:
+                self._send_unfenced(connection, count, encode)
+        except BaseException:
+            connection.close()
+            raise
+
+    def _send_unfenced(self, connection: resp.Connection, count: int, encode: Callable[[slice], bytes]) -> None:
+        unread = 0
+        for chunk in _chunks(count):
+            connection.send(encode(chunk), self._timeout_s)
+            unread += 1
+            if unread > 2:
+                connection.replies(unread, self._timeout_s)
+                unread = 0
+        connection.replies(unread, self._timeout_s)
+
+    def _send_fenced(self, connection: resp.Connection, count: int, encode: Callable[[slice], bytes]) -> None:
+        self._watch(connection)
+        for chunk in _chunks(count):
+            self._write_fenced(connection, encode(chunk))
+            if chunk.start == 0:
                 crash_here("publish.rows")
-        if self._attempt is not None:
-            connection.send(resp.encode_command(b"UNWATCH"), self._timeout_s)
-            connection.replies(1, self._timeout_s)
+        connection.send(resp.encode_command(b"UNWATCH"), self._timeout_s)
+        connection.replies(1, self._timeout_s)
 
     def commit(self, publication: Publication, keep: int = 3) -> bool:
         """Writes dense weights, meta and the delta entry, then moves `current`; rows must have been written before.
@@ -195,6 +208,7 @@ class Tier:
 
         Raises:
             StalePublication: a newer attempt or version owns `current`; nothing a reader follows was changed.
+            TierCorrupt: no attempt has claimed the tier, so it was emptied; nothing a reader follows was changed.
         """
         description = publication.description
         version, namespace = description.version, publication.namespace
@@ -217,11 +231,12 @@ class Tier:
             fields: list[Any] = [word for item in pack_changed(publication.changed).items() for word in item]
             keys = [self._attempt_key, self._current_key, f"{namespace}/deltas"]
             moved, owner = self._redis.eval(
-                _MOVE, 3, *keys, namespace, version.attempt, version.epoch, DELTAS_KEPT, *fields
+                *(_MOVE, 3, *keys, namespace, version.attempt, version.epoch, DELTAS_KEPT),
+                *(int(self._attempt is not None), *fields),
             )
             if not moved:
                 self._redis.delete(f"{namespace}/dense/{version}")
-                raise self._stale(f"version {version}", owner.decode())
+                raise self._stale(f"version {version}", owner.decode()) if owner else self._emptied()
             crash_here("publish.current")
             self._forget_old(namespace, keep)
         return True
@@ -315,18 +330,20 @@ class Tier:
         connection.send(b"".join(parts + again), self._timeout_s)
         _, _, executed, _, held = connection.replies(5, self._timeout_s)
         self._check_fence(held)
-        if executed is None:
-            raise self._stale(f"attempt {self._attempt}", "another attempt")
+        if executed is None:  # the key was touched and is ours again: it was deleted, as all else was
+            raise self._emptied()
 
     def _check_fence(self, held: bytes | None) -> None:
         if held is None:
-            self._claimed = False
-            raise TierCorrupt(
-                f"Redis at {self.address.display} was emptied while training '{self.training}' published: "
-                "publish all rows again"
-            )
+            raise self._emptied()
         if int(held) != self._attempt:
             raise self._stale(f"attempt {self._attempt}", f"attempt {held.decode()}")
+
+    def _emptied(self) -> TierCorrupt:
+        return TierCorrupt(
+            f"Redis at {self.address.display} was emptied while training '{self.training}' published: "
+            "publish all rows again"
+        )
 
     def _forget_old(self, namespace: str, keep: int) -> None:
         versions = f"{namespace}/versions"
@@ -351,6 +368,10 @@ class Tier:
             yield
 
 
+def _chunks(count: int) -> Iterator[slice]:
+    return (slice(at, at + ROWS_PER_COMMAND) for at in range(0, count, ROWS_PER_COMMAND))
+
+
 @contextmanager
 def redis_errors(url: str) -> Iterator[None]:
     """Turns redis-py's errors into the tier's."""
@@ -362,29 +383,3 @@ def redis_errors(url: str) -> Iterator[None]:
         raise resp.unreachable(url, error) from None
     except redis.RedisError as error:
         raise resp.refused(url, str(error)) from None
-
-
-def fetch_rows(
-    connection: resp.Connection,
-    namespace: str,
-    ids: Mapping[str, NDArray[np.int64]],
-    widths: Mapping[str, int],
-    dtype: RowType,
-    timeout_s: float,
-) -> dict[str, tuple[NDArray[np.float32], NDArray[np.bool_]]]:
-    """One MGET for the rows of several tables; see `Tier.read_rows`."""
-    groups = [(row_prefix(namespace, table), wanted) for table, wanted in ids.items() if wanted.size]
-    total = sum(wanted.size for _, wanted in groups)
-    out = {t: (np.zeros((0, widths[t]), np.float32), np.zeros(0, np.bool_)) for t in ids}
-    if not total:
-        return out
-    connection.send(resp.encode_mget(groups), timeout_s)
-    data, starts, sizes = connection.bulks(total, timeout_s)
-    first = 0
-    for table, wanted in ids.items():
-        raw = np.empty((wanted.size, row_bytes(widths[table], dtype)), np.uint8)
-        found = np.empty(wanted.size, np.bool_)
-        resp.gather_values(data, starts, sizes, first, raw, found)
-        first += wanted.size
-        out[table] = (decode_rows(raw, dtype), found)
-    return out

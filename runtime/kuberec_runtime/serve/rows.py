@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from kuberec_api.layout import Layout
 from kuberec_api.training import RowType
 from kuberec_runtime.publish.errors import TierError
+from kuberec_runtime.publish.fetch import fetch_rows
 from kuberec_runtime.publish.resp import Address, Connection
-from kuberec_runtime.publish.tier import fetch_rows
 from kuberec_runtime.serve.breaker import Breaker
 from kuberec_runtime.serve.rowcache import RowCache
 from kuberec_runtime.table.buckets import key_of, split_key

@@ -15,7 +15,6 @@ from kuberec_api.layout import Table
 from kuberec_api.meta import timestamp
 from kuberec_api.training import PublicationStatus, RowType
 from kuberec_runtime.models.flat import WeightShapes, by_name
-from kuberec_runtime.publish.errors import TierCorrupt
 from kuberec_runtime.publish.publication import Description, Publication, TableMeta, Version
 from kuberec_runtime.train.job import Job
 from kuberec_runtime.train.ledger import Ledger, join
@@ -58,8 +57,6 @@ class Publisher:
             TierError: Redis does not answer or refuses.
         """
         ledger.check_owner()
-        if self._tier.owner() < 0:
-            raise TierCorrupt(f"Redis at {self._publish.redis.url} was emptied: its rows are published again")
         version = Version(self._job.attempt, epoch)
         description = Description(
             version=version,
