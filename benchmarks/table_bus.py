@@ -46,15 +46,15 @@ def main() -> None:
 
     def step() -> None:
         table._step(
-            table._mode, table._rows, table._bits, table._dirty, pick(), grads.reshape(-1), n, layout.pitch, DIM,
-            layout.frequency, np.uint32(1), *table._constants,
+            table._mode, table._rows, table._tails, table._bits, table._dirty, pick(), grads.reshape(-1), n,
+            layout.step_shape, np.uint32(1), *table._constants,
         )  # fmt: skip
 
     weights, row = 4 * DIM, 4 * layout.stride
     push_bytes = (2 * row + weights) // 2
     calls = {
         "copy_for_gather": copies(n * weights),
-        "gather": lambda: gather(table._mode, table._rows, pick(), n, layout.pitch, DIM, out.reshape(-1)),
+        "gather": lambda: gather(table._mode, table._rows, pick(), n, layout.weights_shape, out.reshape(-1)),
         "copy_for_push": copies(n * push_bytes),
         "push_rows": step,
         "pull": lambda: table.pull(pick(), out=out),

@@ -44,7 +44,6 @@ def our_step(table: Table, batches: list[np.ndarray], dy: np.ndarray):  # type: 
         turn += 1
         count = dedupe(keys, unique, inverse)
         rows = table.pull(unique[:count], out=pulled[:count])
-        x.fill(0.0)
         pool(rows, inverse, offsets, None, False, False, x, 0, -1)
         grads = np.zeros((count, DIM), np.float32)
         pool_backward(dy, inverse, offsets, None, False, False, 0, -1, grads)
@@ -112,7 +111,7 @@ def by_optimizer(rows: int, batches: list[np.ndarray], seconds: float) -> dict[s
     for kind in SparseOptimizerKind:
         table = filled(rows, SparseOptimizer(kind=kind))
         calls[kind.value], sizes[kind.value] = pushes(table, batches)
-        pitch[kind.value] = 4 * table.layout.pitch
+        pitch[kind.value] = table.layout.row_bytes
     rates = {}
     for name, timing in in_turns(calls, seconds).items():
         rates[name] = round(sizes[name] / timing.median / 1e6, 1)

@@ -30,22 +30,34 @@ MODEL = {
             {"name": "age", "op": "raw", "in": ["user.age"]},
         ],
     },
-    "embeddings": {"defaults": {"dim": 8}},
     "network": {"kind": "DeepFM", "groups": {"wide": ["uid", "likes"], "deep": ["uid", "likes", "age"]}},
     "tasks": [{"name": "click", "label": "click", "loss": "BinaryCrossEntropy"}],
 }
 
 
+DIMS = (8, 16, 32, 12)
+"""Those with kernels of their own (see `table.sizes`), and one that stands for all others."""
+
+
 def warm() -> None:
     """Compiles what is not in the cache yet."""
-    model = RecModelSpec.model_validate(MODEL)
+    for dim in DIMS:
+        _warm_rows(dim)
+    route(np.arange(64), 2)
+    for optimizer in DenseOptimizerKind:
+        DenseWeights(4, DenseOptimizer(kind=optimizer)).apply(np.zeros(4, np.float32))
+
+
+def _warm_rows(dim: int) -> None:
+    """Compiles what is done to rows of `dim` weights, with and without a linear one."""
+    model = RecModelSpec.model_validate({**MODEL, "embeddings": {"defaults": {"dim": dim}}})
     plan = compile_plan(model.features)
     layout = build_layout(model, plan)
     sample = {"user.uid": "u", "user.likes": [("a", 1.0), ("b", 2.0)], "user.age": 1.0, "now": 1, "label.click": 1.0}
     features = Engine(plan).batch(pa.Table.from_pylist([sample, sample], schema=sample_schema(plan, ["click"])))
-    lookup = plan_lookup(layout, features)
+    lookup = plan_lookup(layout, features, by_bucket=True)
     for kind in SparseOptimizerKind:
-        for width in lookup.keys:
+        for width in (dim, *lookup.keys):
             Table(width, SparseOptimizer(kind=kind), Initializer(), 1)
     rows = {width: np.zeros((len(keys), width), np.float32) for width, keys in lookup.keys.items()}
     x = assemble(layout, features, lookup, rows)
@@ -56,9 +68,6 @@ def warm() -> None:
         found = np.ones(len(pushed), np.bool_)
         cache.admit(lookup.keys[width], pushed, found, cache.generation)
         cache.read(lookup.keys[width])
-    route(np.arange(64), 2)
-    for optimizer in DenseOptimizerKind:
-        DenseWeights(4, DenseOptimizer(kind=optimizer)).apply(np.zeros(4, np.float32))
 
 
 if __name__ == "__main__":

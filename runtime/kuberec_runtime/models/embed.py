@@ -7,20 +7,27 @@ order of the batch, so the same batch gives the same bits.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
+import numba as nb
 import numpy as np
 from numpy.typing import NDArray
 
 from featuregen.engine import Features
 from kuberec_api.layout import Layout, Slot
-from kuberec_runtime.table.buckets import key_of, mix64
+from kuberec_runtime.table.buckets import BUCKETS, key_of, mix64
 from kuberec_runtime.table.compiled import kernel
+from kuberec_runtime.table.lanes import prefetch, prefetch_to_write
 from kuberec_runtime.table.mode import Mode, row_mode
-from kuberec_runtime.table.rowops import add_row
+from kuberec_runtime.table.rowops import add_row, sum_rows
+from kuberec_runtime.table.sizes import size_of, sizes
 
 F32 = NDArray[np.float32]
 I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
+
+CHUNK = 256
+AHEAD = 16
 
 
 @dataclass(frozen=True)
@@ -45,8 +52,15 @@ class Lookup:
     slots: tuple[SlotIndex, ...]
 
 
-def plan_lookup(layout: Layout, features: Features) -> Lookup:
-    """Deduplicates the ids of all sparse slots of `features`, by row width."""
+def plan_lookup(layout: Layout, features: Features, *, by_bucket: bool = False) -> Lookup:
+    """Deduplicates the ids of all sparse slots of `features`, by row width.
+
+    Args:
+        layout: the network's input.
+        features: of a batch or a request.
+        by_bucket: unique keys come in order of their virtual bucket, hence grouped by shard however many there are: the
+            wire neither splits such keys nor merges their rows. Else in order of first appearance.
+    """
     by_width: dict[int, list[Slot]] = {}
     for slot in layout.sparse:
         assert slot.table is not None
@@ -63,7 +77,11 @@ def plan_lookup(layout: Layout, features: Features) -> Lookup:
         unique = np.empty(joined.size, np.int64)
         inverse = np.empty(joined.size, np.int32)
         count = dedupe(joined, unique, inverse)
-        keys[width] = unique[:count].copy()
+        keys[width] = np.empty(count, np.int64)
+        if by_bucket:
+            group(unique, inverse, keys[width])
+        else:
+            keys[width][:] = unique[:count]
         at = 0
         for slot, part in zip(slots, parts, strict=True):
             column = features.columns[slot.output]
@@ -124,29 +142,78 @@ def gradients(lookup: Lookup, dx: F32) -> dict[int, F32]:
 
 @kernel
 def dedupe(keys: I64, unique: I64, inverse: I32) -> int:
-    """Writes the distinct keys in order of first appearance and each key's index among them; returns their number."""
-    capacity = 16
-    while capacity < 2 * keys.size:
+    """Writes the distinct keys in order of first appearance and each key's index among them; returns their number.
+
+    Works in chunks. A first pass writes down what the hash table says and counts what is wrong without a branch, since
+    whether a key was seen before is what a processor cannot guess; a second pass goes through those only. The table is
+    sized for a batch that repeats its keys, and grows if it does not.
+    """
+    capacity = 1024
+    while capacity < keys.size:
         capacity *= 2
-    mask = capacity - 1
     slots = np.full(capacity, -1, np.int32)
+    hashes, misses = np.empty(CHUNK, np.uint64), np.empty(CHUNK, np.int64)
     count = 0
-    for i in range(keys.size):
-        key = keys[i]
-        p = np.int64(mix64(np.uint64(key)) & np.uint64(mask))
-        while True:
+    for start in range(0, keys.size, CHUNK):
+        stop = min(start + CHUNK, keys.size)
+        if 4 * (count + stop - start) > 3 * capacity:
+            capacity *= 2
+            slots = _rehashed(unique, count, capacity)
+        mask = np.uint64(capacity - 1)
+        for i in range(start, stop):
+            h = mix64(np.uint64(keys[i]))
+            hashes[i - start] = h
+            prefetch(slots, np.int64(h & mask))
+        missed = 0
+        for i in range(start, stop):
+            at = slots[np.int64(hashes[i - start] & mask)]
+            inverse[i] = at
+            misses[missed] = i
+            missed += int(unique[max(at, 0)] != keys[i]) | int(at < 0)
+        for k in range(missed):
+            i = misses[k]
+            key = keys[i]
+            p = np.int64(hashes[i - start] & mask)
             at = slots[p]
+            while at >= 0 and unique[at] != key:
+                p = (p + 1) & (capacity - 1)
+                at = slots[p]
             if at < 0:
-                slots[p] = count
+                at = slots[p] = count
                 unique[count] = key
-                inverse[i] = count
                 count += 1
-                break
-            if unique[at] == key:
-                inverse[i] = at
-                break
-            p = (p + 1) & mask
+            inverse[i] = at
     return count
+
+
+@kernel
+def _rehashed(unique: I64, count: int, capacity: int) -> I32:
+    slots = np.full(capacity, -1, np.int32)
+    for i in range(count):
+        p = np.int64(mix64(np.uint64(unique[i])) & np.uint64(capacity - 1))
+        while slots[p] >= 0:
+            p = (p + 1) & (capacity - 1)
+        slots[p] = i
+    return slots
+
+
+@kernel
+def group(unique: I64, inverse: I32, grouped: I64) -> None:
+    """Writes unique[:n] in order of their buckets into grouped, shape (n,), and renumbers `inverse` accordingly."""
+    n = grouped.size
+    buckets, places = np.empty(n, np.uint8), np.empty(n, np.int32)
+    nexts = np.zeros(BUCKETS + 1, np.int32)
+    for i in range(n):
+        buckets[i] = np.uint8(mix64(np.uint64(unique[i])) >> np.uint64(56))
+        nexts[np.int64(buckets[i]) + 1] += 1
+    for b in range(BUCKETS):
+        nexts[b + 1] += nexts[b]
+    for i in range(n):
+        places[i] = nexts[buckets[i]]
+        nexts[buckets[i]] += 1
+        grouped[places[i]] = unique[i]
+    for k in range(inverse.size):
+        inverse[k] = places[inverse[k]]
 
 
 def pool(
@@ -164,7 +231,11 @@ def pool(
 
     A row of the table counts `weights[k]` times, once without them; the linear weight as well.
     """
-    _pool(row_mode(), np.ascontiguousarray(rows), inverse, offsets, weights, mean, has_linear, x, column, linear_column)
+    dim = rows.shape[1] - int(has_linear)
+    _pool(
+        row_mode(), np.ascontiguousarray(rows), inverse, offsets, weights, mean, sizes(dim, dim), x, column,
+        linear_column,
+    )  # fmt: skip
 
 
 def pool_backward(
@@ -179,45 +250,40 @@ def pool_backward(
     out: F32,
 ) -> None:
     """Adds to `out` each row's gradient: the transpose of `pool` for n rows."""
-    rows = np.ascontiguousarray(dx)
-    _pool_backward(row_mode(), rows, inverse, offsets, weights, mean, has_linear, column, linear_column, out)
+    dim = out.shape[1] - int(has_linear)
+    _pool_backward(
+        row_mode(), np.ascontiguousarray(dx), inverse, offsets, weights, mean, sizes(dim, dim), column, linear_column,
+        out,
+    )  # fmt: skip
+
+
+@nb.njit(inline="always")
+def _share(start: int, stop: int, mean: bool) -> np.float32:
+    """What each of a sample's ids counts."""
+    return np.float32(1.0) / np.float32(max(stop - start, 1)) if mean else np.float32(1.0)
 
 
 @kernel
 def _pool(
-    mode: Mode,
-    rows: F32,
-    inverse: I32,
-    offsets: I32,
-    weights: F32 | None,
-    mean: bool,
-    has_linear: bool,
-    x: F32,
-    column: int,
-    linear_column: int,
-) -> None:
-    """Compiled for the type of `weights`: without them its branches do not exist."""
+    mode: Mode, rows: F32, inverse: I32, offsets: I32, weights: F32 | None, mean: bool, shape: Any, x: F32,
+    column: int, linear_column: int,
+) -> None:  # fmt: skip
+    """Compiled for the type of `weights`: without them its branches do not exist. `shape` is (dim,)."""
     flat_x, flat_rows = x.reshape(-1), rows.reshape(-1)
-    one = np.float32(1.0)
-    first = 1 if has_linear else 0
-    dim = rows.shape[1] - first
+    dim, pitch = size_of(shape[0]), rows.shape[1]
+    first = pitch - dim
     for r in range(offsets.size - 1):
-        start, stop = offsets[r], offsets[r + 1]
-        if start == stop:
-            continue
-        linear = np.float32(0.0)
-        for j in range(start, stop):
-            row = np.int64(inverse[j])
-            weight = one if weights is None else weights[j]
-            add_row(mode, flat_x, r * x.shape[1] + column, flat_rows, row * rows.shape[1] + first, dim, weight)
-            if has_linear:
-                linear += rows[row, 0] if weights is None else rows[row, 0] * weight
-        scale = np.float32(1.0) / np.float32(stop - start) if mean else np.float32(1.0)
-        if mean:
-            for d in range(dim):
-                x[r, column + d] *= scale
+        start, stop = int(offsets[r]), int(offsets[r + 1])
+        if start + AHEAD < inverse.size:
+            prefetch(flat_rows, np.int64(inverse[start + AHEAD]) * pitch)
+        scale = _share(start, stop, mean)
+        at = r * x.shape[1] + column
+        sum_rows(mode, flat_x, at, flat_rows, first, dim, pitch, inverse, start, stop, weights, scale)
         if linear_column >= 0:
-            x[r, linear_column] = linear * scale
+            sum_rows(
+                True, flat_x, r * x.shape[1] + linear_column, flat_rows, 0, 1, pitch, inverse, start, stop, weights,
+                scale,
+            )  # fmt: skip
     if offsets.size == 2:
         for r in range(1, x.shape[0]):
             for d in range(dim):
@@ -228,29 +294,24 @@ def _pool(
 
 @kernel
 def _pool_backward(
-    mode: Mode,
-    dx: F32,
-    inverse: I32,
-    offsets: I32,
-    weights: F32 | None,
-    mean: bool,
-    has_linear: bool,
-    column: int,
-    linear_column: int,
-    out: F32,
-) -> None:
+    mode: Mode, dx: F32, inverse: I32, offsets: I32, weights: F32 | None, mean: bool, shape: Any, column: int,
+    linear_column: int, out: F32,
+) -> None:  # fmt: skip
+    """Compiled as `_pool`."""
     flat_dx, flat_out = dx.reshape(-1), out.reshape(-1)
-    first = 1 if has_linear else 0
-    dim = out.shape[1] - first
+    dim, pitch = size_of(shape[0]), out.shape[1]
+    first = pitch - dim
     for r in range(offsets.size - 1):
-        start, stop = offsets[r], offsets[r + 1]
-        scale = np.float32(1.0) / np.float32(max(stop - start, 1)) if mean else np.float32(1.0)
+        start, stop = int(offsets[r]), int(offsets[r + 1])
+        scale = _share(start, stop, mean)
         for j in range(start, stop):
+            if j + AHEAD < inverse.size:
+                prefetch_to_write(flat_out, np.int64(inverse[j + AHEAD]) * pitch)
             row = np.int64(inverse[j])
             share = scale if weights is None else scale * weights[j]
-            add_row(mode, flat_out, row * out.shape[1] + first, flat_dx, r * dx.shape[1] + column, dim, share)
+            add_row(mode, flat_out, row * pitch + first, flat_dx, r * dx.shape[1] + column, dim, share)
             if linear_column >= 0:
-                out[row, 0] += dx[r, linear_column] * share
+                flat_out[row * pitch] += dx[r, linear_column] * share
 
 
 @kernel

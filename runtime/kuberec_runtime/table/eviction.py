@@ -55,12 +55,12 @@ def judge_rows(
     """Writes the keys of doomed rows among numbers [start, stop) into `doomed`; returns how many.
 
     Args:
-        bits: the row arena as uint32.
+        bits: the arena of tails as uint32.
         keys: int64, the key of each row, negative where there is none.
         start: first row number.
         stop: row number behind the last.
-        pitch: floats from row to row.
-        counter: floats from a row's start to its frequency; last-seen follows.
+        pitch: floats from tail to tail.
+        counter: floats from a tail's start to its frequency; last-seen follows.
         clock: seconds since the epoch.
         idle_s: a row whose last push is longer ago goes; 0: none does.
         half_life_s: of a row's worth.

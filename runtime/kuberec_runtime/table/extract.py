@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from kuberec_runtime.table.buckets import I64
 from kuberec_runtime.table.initial import F32
-from kuberec_runtime.table.kernels import gather, scan_dirty, scan_live
+from kuberec_runtime.table.kernels import gather_raw, scan_dirty, scan_live
 from kuberec_runtime.table.layout import RowLayout
 
 MOST_PARTS = 4
@@ -53,12 +53,15 @@ def live(keys: I64) -> Scan:
     return lambda start, stop, out: int(scan_live(keys[start:stop], stop - start, out))
 
 
-def extract(mode: Any, rows: F32, keys: I64, used: int, layout: RowLayout, scan: Scan, numbers: I64) -> Extract:
+def extract(
+    mode: Any, rows: F32, tails: F32, keys: I64, used: int, layout: RowLayout, scan: Scan, numbers: I64
+) -> Extract:
     """Copies wanted rows.
 
     Args:
         mode: of the row kernels.
         rows: float32, flat, `layout.pitch` for every row.
+        tails: float32, flat, `layout.tail_pitch` for every row.
         keys: int64, by row number.
         used: rows to look at, from the first.
         layout: of a row.
@@ -84,8 +87,10 @@ def extract(mode: Any, rows: F32, keys: I64, used: int, layout: RowLayout, scan:
 
         def copy(part: Part) -> None:
             n, here = part.numbers.size, slice(part.at, part.at + part.numbers.size)
-            source, target = rows[part.start * layout.pitch :], raw[here].reshape(-1)
-            gather(mode, source, part.numbers, n, layout.pitch, layout.stride, target)
+            gather_raw(
+                mode, rows[part.start * layout.pitch :], tails[part.start * layout.tail_pitch :], part.numbers, n,
+                layout.raw_shape, raw[here].reshape(-1),
+            )  # fmt: skip
             np.take(keys[part.start :], part.numbers, out=copied[here], mode="clip")
 
         list(threads.map(copy, parts))

@@ -48,21 +48,24 @@ def _sqrt(builder: Any, value: Any, lanes: int) -> Any:
     return builder.call(function, [value])
 
 
-@intrinsic
-def prefetch(typingctx: Any, array: Any, index: Any) -> Any:
-    """Asks for the cache line of `array[index]`; any index is safe, a wrong one is only useless."""
-    signature = types.void(array, types.int64)
+def _prefetch(write: int) -> Any:
+    @intrinsic
+    def prefetch(typingctx: Any, array: Any, index: Any) -> Any:
+        """Asks for the cache line of `array[index]`; any index is safe, a wrong one is only useless."""
+        signature = types.void(array, types.int64)
 
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        value = context.make_array(signature.args[0])(context, builder, args[0])
-        byte = ir.IntType(8).as_pointer()
-        pointer = builder.bitcast(builder.gep(value.data, [args[1]]), byte)
-        kind = ir.FunctionType(ir.VoidType(), [byte, _I32, _I32, _I32])
-        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-        builder.call(function, [pointer, ir.Constant(_I32, 0), ir.Constant(_I32, 3), ir.Constant(_I32, 1)])
-        return context.get_dummy_value()
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            value = context.make_array(signature.args[0])(context, builder, args[0])
+            byte = ir.IntType(8).as_pointer()
+            pointer = builder.bitcast(builder.gep(value.data, [args[1]]), byte)
+            kind = ir.FunctionType(ir.VoidType(), [byte, _I32, _I32, _I32])
+            function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+            builder.call(function, [pointer, *(ir.Constant(_I32, flag) for flag in (write, 3, 1))])
+            return context.get_dummy_value()
 
-    return signature, codegen
+        return signature, codegen
+
+    return prefetch
 
 
 def _copy(lanes: int) -> Any:
@@ -220,8 +223,62 @@ def _axpy(lanes: int) -> Any:
     return axpy
 
 
+def _sum(lanes: int) -> Any:
+    @intrinsic
+    def sum_rows(
+        typingctx: Any, dst: Any, di: Any, src: Any, si: Any, pitch: Any, index: Any, start: Any, stop: Any,
+        weights: Any, scale: Any,
+    ) -> Any:  # fmt: skip
+        """Dst = scale * the sum of src[si + pitch * index[j]] * weights[j] over j, in order and from zero.
+
+        The sum stays in a register. Without weights (None) a row counts once.
+        """
+        span = (types.int64, index, types.int64, types.int64)
+        signature = types.void(dst, types.int64, src, types.int64, *span, weights, types.float32)
+
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            array = context.make_array(signature.args[5])(context, builder, args[5])
+            total = cgutils.alloca_once_value(builder, ir.Constant(_vector(lanes), [0.0] * lanes))
+            with cgutils.for_range_slice(builder, args[6], args[7], ir.Constant(args[6].type, 1)) as (j, _):
+                row = builder.sext(builder.load(builder.gep(array.data, [j])), args[4].type)
+                at = builder.add(args[3], builder.mul(row, args[4]))
+                term = _load(builder, _pointer(context, builder, signature.args[2], args[2], at, lanes))
+                if signature.args[8] != types.none:
+                    times = context.make_array(signature.args[8])(context, builder, args[8])
+                    weight = builder.load(builder.gep(times.data, [j]))
+                    term = builder.fmul(term, _splat(builder, weight, lanes))
+                builder.store(builder.fadd(builder.load(total), term), total)
+            out = builder.fmul(builder.load(total), _splat(builder, args[9], lanes))
+            _store(builder, out, _pointer(context, builder, signature.args[0], args[0], args[1], lanes))
+            return context.get_dummy_value()
+
+        return signature, codegen
+
+    return sum_rows
+
+
+@intrinsic
+def tree16(typingctx: Any, acc: Any) -> Any:
+    """Sum of 16 floats by halves: lanes l and l + 8, then l and l + 4, l + 2, l + 1."""
+    signature = types.float32(acc)
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        half = _load(builder, _pointer(context, builder, signature.args[0], args[0], _I32(0), 16))
+        for lanes in (8, 4, 2, 1):
+            low, high = (
+                builder.shuffle_vector(half, half, ir.Constant(ir.VectorType(_I32, lanes), list(range(at, at + lanes))))
+                for at in (0, lanes)
+            )
+            half = builder.fadd(low, high)
+        return builder.extract_element(half, _I32(0))
+
+    return signature, codegen
+
+
+prefetch, prefetch_to_write = _prefetch(0), _prefetch(1)
 copy16, copy8, copy4 = _copy(16), _copy(8), _copy(4)
 axpy16, axpy8, axpy4 = _axpy(16), _axpy(8), _axpy(4)
+sum16, sum8, sum4 = _sum(16), _sum(8), _sum(4)
 sgd16, sgd8, sgd4 = _sgd(16), _sgd(8), _sgd(4)
 adagrad16, adagrad8, adagrad4 = _adagrad(16), _adagrad(8), _adagrad(4)
 adam16, adam8, adam4 = _adam(16), _adam(8), _adam(4)

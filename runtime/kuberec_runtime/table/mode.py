@@ -27,7 +27,7 @@ def row_mode(scalar: bool | None = None) -> Mode:
 @cache
 def _vectors_compile() -> bool:
     try:
-        gather(None, np.zeros(64, np.float32), np.zeros(1, np.int64), 1, 16, 16, np.zeros(16, np.float32))
+        gather(None, np.zeros(64, np.float32), np.zeros(1, np.int64), 1, (16, 16), np.zeros(16, np.float32))
         return True
     except NumbaError as error:
         warnings.warn(

@@ -186,8 +186,7 @@ def _vector_squares(acc: Any, g: Any, gi: int, n: int) -> None:
 
 
 @nb.njit(inline="always")
-def tree_sum(acc: Any) -> np.float32:
-    """Sum of 16 floats by halves: lanes l and l + 8, then l and l + 4, l + 2, l + 1."""
+def _scalar_tree_sum(acc: Any) -> np.float32:
     for j in range(8):
         acc[j] += acc[j + 8]
     for j in range(4):
@@ -218,12 +217,76 @@ def _vector_axpy(dst: Any, di: int, src: Any, si: int, n: int, scale: np.float32
         j += 1
 
 
+def weighted(term: Any, weights: Any, j: int) -> Any:
+    """Term * weights[j], or the term without weights."""
+
+
+@overload(weighted, inline="always", strict=False)
+def _weighted(term: Any, weights: Any, j: int) -> Any:
+    return (lambda term, weights, j: term) if weights == types.none else (lambda term, weights, j: term * weights[j])
+
+
+@nb.njit(inline="always")
+def _scalar_sum(
+    dst: Any,
+    di: int,
+    src: Any,
+    si: int,
+    n: int,
+    pitch: int,
+    index: Any,
+    start: int,
+    stop: int,
+    weights: Any,
+    scale: Any,
+) -> None:
+    for d in range(n):
+        total = np.float32(0.0)
+        for j in range(start, stop):
+            total += weighted(src[si + np.int64(index[j]) * pitch + d], weights, j)
+        dst[di + d] = total * scale
+
+
+@nb.njit(inline="always")
+def _vector_sum(
+    dst: Any,
+    di: int,
+    src: Any,
+    si: int,
+    n: int,
+    pitch: int,
+    index: Any,
+    start: int,
+    stop: int,
+    weights: Any,
+    scale: Any,
+) -> None:
+    d = 0
+    while d + 16 <= n:
+        lanes.sum16(dst, di + d, src, si + d, pitch, index, start, stop, weights, scale)
+        d += 16
+    if d + 8 <= n:
+        lanes.sum8(dst, di + d, src, si + d, pitch, index, start, stop, weights, scale)
+        d += 8
+    if d + 4 <= n:
+        lanes.sum4(dst, di + d, src, si + d, pitch, index, start, stop, weights, scale)
+        d += 4
+    _scalar_sum(dst, di + d, src, si + d, n - d, pitch, index, start, stop, weights, scale)
+
+
 def copy_row(mode: Any, dst: Any, di: int, src: Any, si: int, n: int) -> None:
     """Copies n floats. `mode`, here and below: None for vector instructions, True for scalars."""
 
 
 def add_row(mode: Any, dst: Any, di: int, src: Any, si: int, n: int, scale: Any) -> None:
     """Adds a row: dst += src * scale, n floats; product and sum are rounded each."""
+
+
+def sum_rows(
+    mode: Any, dst: Any, di: int, src: Any, si: int, n: int, pitch: int, index: Any, start: int, stop: int,
+    weights: Any, scale: Any,
+) -> None:  # fmt: skip
+    """Dst = scale * the sum of n floats at src[si + pitch * index[j]], times weights[j] if there are any, in order."""
 
 
 def sgd_row(mode: Any, w: Any, wi: int, g: Any, gi: int, n: int, rate: Any) -> None:
@@ -251,6 +314,10 @@ def add_squares(mode: Any, acc: Any, g: Any, gi: int, n: int) -> None:
     """Column j adds g[j]^2 to acc[j % 16]; acc has 16 floats."""
 
 
+def tree_sum(mode: Any, acc: Any) -> Any:
+    """Sum of 16 floats by halves: lanes l and l + 8, then l and l + 4, l + 2, l + 1. May change `acc`."""
+
+
 @overload(copy_row, inline="always", strict=False)
 def _copy_row(mode: Any, dst: Any, di: int, src: Any, si: int, n: int) -> Any:
     row = _vector_copy if mode == types.none else _scalar_copy
@@ -261,6 +328,17 @@ def _copy_row(mode: Any, dst: Any, di: int, src: Any, si: int, n: int) -> Any:
 def _add_row(mode: Any, dst: Any, di: int, src: Any, si: int, n: int, scale: Any) -> Any:
     row = _vector_axpy if mode == types.none else _scalar_axpy
     return lambda mode, dst, di, src, si, n, scale: row(dst, di, src, si, n, scale)
+
+
+@overload(sum_rows, inline="always", strict=False)
+def _sum_rows(
+    mode: Any, dst: Any, di: int, src: Any, si: int, n: int, pitch: int, index: Any, start: int, stop: int,
+    weights: Any, scale: Any,
+) -> Any:  # fmt: skip
+    row = _vector_sum if mode == types.none else _scalar_sum
+    return lambda mode, dst, di, src, si, n, pitch, index, start, stop, weights, scale: row(
+        dst, di, src, si, n, pitch, index, start, stop, weights, scale
+    )
 
 
 @overload(sgd_row, inline="always", strict=False)
@@ -300,3 +378,10 @@ def _ftrl_row(
 def _add_squares(mode: Any, acc: Any, g: Any, gi: int, n: int) -> Any:
     row = _vector_squares if mode == types.none else _scalar_squares
     return lambda mode, acc, g, gi, n: row(acc, g, gi, n)
+
+
+@overload(tree_sum, inline="always", strict=False)
+def _tree_sum(mode: Any, acc: Any) -> Any:
+    if mode == types.none:
+        return lambda mode, acc: lanes.tree16(acc)
+    return lambda mode, acc: _scalar_tree_sum(acc)

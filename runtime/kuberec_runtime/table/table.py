@@ -28,7 +28,7 @@ from kuberec_runtime.table.eviction import Verdict, judge_rows
 from kuberec_runtime.table.extract import MOST_PARTS, extract, live, marked
 from kuberec_runtime.table.index import Index, erase_rows, find_rows, insert_rows
 from kuberec_runtime.table.initial import F32, KIND_CODE, fill_rows
-from kuberec_runtime.table.kernels import clear_bit, count_dirty, gather, scatter, set_bit
+from kuberec_runtime.table.kernels import clear_bit, count_dirty, gather, scatter_raw, set_bit
 from kuberec_runtime.table.layout import RowLayout
 from kuberec_runtime.table.mode import row_mode
 from kuberec_runtime.table.optimizers import row_step
@@ -71,17 +71,21 @@ class Table:
         self._open()
         self._mode = row_mode(scalar)
         self._step, self._constants = row_step(optimizer)
+        self._weights_shape, self._step_shape = self.layout.weights_shape, self.layout.step_shape
         self._warm_up()
 
     def _open(self) -> None:
         memory = physical_memory()
-        pitch = self.layout.pitch
-        arena = Arena(min(memory, _MOST_ROWS * pitch * 4))
-        self._most = min(arena.size // (pitch * 4), _MOST_ROWS)
+        layout = self.layout
+        arena = Arena(min(memory, _MOST_ROWS * layout.pitch * 4))
         # One row beyond the last: vector loads and prefetches may look there, nobody writes there.
-        self._most -= 1
+        self._most = min(arena.size // (layout.pitch * 4), _MOST_ROWS) - 1
         self._rows: F32 = arena.bytes.view(np.float32)
-        self._bits: npt.NDArray[np.uint32] = arena.bytes.view(np.uint32)
+        self._tails: F32 = self._rows[layout.body :]
+        if layout.apart:
+            self._tails = Arena((self._most + 1) * layout.tail_pitch * 4).bytes.view(np.float32)
+            self._most = min(self._most, self._tails.size // layout.tail_pitch - 1)
+        self._bits: npt.NDArray[np.uint32] = self._tails.view(np.uint32)
         self._index = Index(4 * memory)
         self._keys: I64 = Arena((self._most + 1) * 8).bytes.view(np.int64)
         self._dirty = Arena(self._most + 8).bytes
@@ -133,7 +137,7 @@ class Table:
     @property
     def row_bytes(self) -> int:
         """Bytes of a row, its key and its marks."""
-        return self.layout.pitch * 4 + 8 + 1
+        return self.layout.row_bytes + 8 + 1
 
     @property
     def memory_bytes(self) -> int:
@@ -178,7 +182,7 @@ class Table:
             elif self._find(keys):
                 absent = np.flatnonzero(self._scratch[:n] < 0)
                 self._fill(flat, absent, keys[absent], width)
-            gather(self._mode, self._rows, self._scratch, n, self.layout.pitch, width, flat)
+            gather(self._mode, self._rows, self._scratch, n, self._weights_shape, flat)
         return out
 
     def push(self, keys: I64, grads: F32, *, now: int | None = None) -> None:
@@ -210,8 +214,8 @@ class Table:
                     index, flat, n = index[kept], grads[kept].reshape(-1), kept.size
             self._clock = max(self._clock, int(stamp))
             self._step(
-                self._mode, self._rows, self._bits, self._dirty, index, flat, n, layout.pitch, layout.width,
-                layout.frequency, stamp, *self._constants,
+                self._mode, self._rows, self._tails, self._bits, self._dirty, index, flat, n, self._step_shape,
+                stamp, *self._constants,
             )  # fmt: skip
 
     def take_dirty(self, consumer: Consumer, full: bool = False) -> Rows:
@@ -222,12 +226,11 @@ class Table:
             used = self._used
             removed = self._removed(consumer, bit)
             if full and not self._free:
-                raw = self._rows[: used * layout.pitch].reshape(used, layout.pitch)[:, : layout.stride].copy()
-                rows = Rows(self._keys[:used].copy(), raw)
+                rows = Rows(self._keys[:used].copy(), self._all_raw(used))
                 self._dirty[:used] &= ~bit
             else:
                 scan = live(self._keys) if full else marked(self._dirty, self._words, bit)
-                copied = extract(self._mode, self._rows, self._keys, used, layout, scan, self._numbers)
+                copied = extract(self._mode, self._rows, self._tails, self._keys, used, layout, scan, self._numbers)
                 rows = Rows(copied.keys, copied.raw)
                 self._reach = max(self._reach, rows.keys.size)
                 for part in copied.parts:
@@ -236,6 +239,14 @@ class Table:
                 self._gone[consumer] = []
             counts = self._sketch.copy() if self._sketch is not None and consumer == "checkpoint" else None
         return Rows(rows.keys, rows.raw, np.unique(removed), counts)
+
+    def _all_raw(self, used: int) -> F32:
+        layout = self.layout
+        bodies = self._rows[: used * layout.pitch].reshape(used, layout.pitch)
+        if not layout.apart:
+            return bodies[:, : layout.stride].copy()
+        tails = self._tails[: used * layout.tail_pitch].reshape(used, layout.tail_pitch)
+        return np.concatenate([bodies[:, : layout.body], tails[:, : layout.tail]], axis=1)
 
     def _removed(self, consumer: Consumer, bit: np.uint8) -> I64:
         """Removed keys without a row, some of them twice; those that came back are marked."""
@@ -289,7 +300,7 @@ class Table:
             doomed = np.empty(max(stop - start, 0), np.int64)
             n = int(
                 judge_rows(
-                    self._bits, self._keys, start, stop, layout.pitch, layout.frequency, self._clock, verdict.idle_s,
+                    self._bits, self._keys, start, stop, layout.tail_pitch, layout.scalars, self._clock, verdict.idle_s,
                     verdict.half_life_s, verdict.least, verdict.quota, verdict.counts, doomed,
                 )
             )  # fmt: skip
@@ -321,7 +332,7 @@ class Table:
         Raises:
             TableError: `raw` has another stride: it was written for another width or optimizer.
         """
-        n, stride = keys.size, self.layout.stride
+        n, layout, stride = keys.size, self.layout, self.layout.stride
         if raw.shape != (n, stride) or raw.dtype != np.float32:
             raise TableError(
                 f"rows of width {self.layout.width} under {self._optimizer.kind.value} must be float32 of shape "
@@ -330,7 +341,7 @@ class Table:
         flat = np.ascontiguousarray(raw).reshape(-1)
         with self._lock:
             index = self._rows_of(keys, fill=False)
-            scatter(self._mode, self._rows, index, flat, n, self.layout.pitch, stride)
+            scatter_raw(self._mode, self._rows, self._tails, index, flat, n, layout.raw_shape)
             if n:
                 seen = np.ascontiguousarray(raw[:, self.layout.last_seen]).view(np.uint32)
                 self._clock = max(self._clock, int(seen.max()))
@@ -370,7 +381,7 @@ class Table:
             )
         if self._fresh.size < absent:
             self._fresh = np.empty(max(absent, 2 * self._fresh.size), np.int64)
-        index, at, made, used = self._index, 0, 0, self._used
+        index, layout, at, made, used = self._index, self.layout, 0, 0, self._used
         try:
             while True:
                 at, made = insert_rows(
@@ -384,7 +395,9 @@ class Table:
             # Whatever happened, the rows that got a number also get their values.
             self._free -= made - (self._used - used)
             fresh = self._fresh[:made]
-            self._fill(self._rows, fresh, self._keys[fresh], self.layout.pitch, fill)
+            if layout.apart:
+                self._tails[: (self._most + 1) * layout.tail_pitch].reshape(-1, layout.tail_pitch)[fresh] = 0.0
+            self._fill(self._rows, fresh, self._keys[fresh], layout.pitch, fill)
         return self._scratch
 
     def _fill(self, rows: F32, places: I64, keys: I64, pitch: int, values: bool = True) -> None:

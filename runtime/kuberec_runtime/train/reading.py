@@ -79,4 +79,4 @@ class Reader:
             features = self._engine.batch(batch.table)
             labels = batch.table.column(self._job.label_column).to_numpy().astype(np.float32)
         with span("dedupe"):
-            return Prepared(batch, features, plan_lookup(self._job.layout, features), labels)
+            return Prepared(batch, features, plan_lookup(self._job.layout, features, by_bucket=True), labels)

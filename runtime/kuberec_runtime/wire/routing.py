@@ -12,6 +12,7 @@ from kuberec_runtime.table.compiled import kernel
 from kuberec_runtime.table.initial import F32
 from kuberec_runtime.table.kernels import gather, scatter
 from kuberec_runtime.table.mode import row_mode
+from kuberec_runtime.table.sizes import sizes
 
 I32 = npt.NDArray[np.int32]
 
@@ -119,14 +120,14 @@ def group_rows(rows: F32, order: I32, out: F32 | None = None) -> F32:
     width = rows.shape[1]
     out = np.empty((order.size, width), np.float32) if out is None else out
     flat = np.ascontiguousarray(rows).reshape(-1)
-    gather(row_mode(), flat, order, order.size, width, width, out.reshape(-1))
+    gather(row_mode(), flat, order, order.size, sizes(width, width, width), out.reshape(-1))
     return out
 
 
 def merge_rows(rows: F32, order: I32, out: F32) -> None:
     """Writes rows[i] to out[order[i]]; both float32 of the same width. Every position must be within `out`."""
     width = rows.shape[1]
-    scatter(row_mode(), out.reshape(-1), order, rows.reshape(-1), order.size, width, width)
+    scatter(row_mode(), out.reshape(-1), order, rows.reshape(-1), order.size, sizes(width, width, width))
 
 
 def dense_slice(size: int, shard: int, shards: int) -> slice:

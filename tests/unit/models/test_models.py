@@ -12,7 +12,8 @@ from featuregen.compiler import compile_plan
 from featuregen.results import Column, Features
 from kuberec_api import RecModel
 from kuberec_api.layout import NetworkError, build_layout
-from kuberec_runtime.models.embed import assemble, dedupe, gradients, plan_lookup, pool, pool_backward, squash
+from kuberec_runtime.models.embed import assemble, dedupe, gradients, group, plan_lookup, pool, pool_backward, squash
+from kuberec_runtime.table.buckets import key_of, shard_of
 
 FEED = Path(__file__).parents[3] / "examples" / "feed.yaml"
 
@@ -196,3 +197,19 @@ def test_squash_keeps_the_sign_and_copies_one_row() -> None:
     x = np.zeros((3, 2), np.float32)
     squash(np.array([[-1.0, 3.0]], np.float32), x, 0)
     np.testing.assert_allclose(x, np.tile([-np.log1p(1), np.log1p(3)], (3, 1)), rtol=1e-6)
+
+
+@given(values=st.lists(st.integers(0, 40), max_size=2000))
+def test_keys_by_bucket_are_the_same_keys_and_grouped_by_shard(values: list[int]) -> None:
+    keys = key_of(1, np.array(values, np.int64) * 7919)
+    unique, inverse = np.empty(keys.size, np.int64), np.empty(keys.size, np.int32)
+    count = dedupe(keys, unique, inverse)
+    first = inverse.copy()
+    grouped = np.empty(count, np.int64)
+
+    group(unique, inverse, grouped)
+
+    assert np.array_equal(grouped[inverse], unique[first])
+    assert sorted(grouped) == sorted(unique[:count])
+    for shards in (1, 2, 7, 256):
+        assert np.all(np.diff(shard_of(grouped, shards).astype(int)) >= 0)

@@ -8,7 +8,7 @@ from kuberec_runtime.table.extract import MOST_PARTS, PART_ROWS, Scan, extract, 
 from kuberec_runtime.table.layout import RowLayout
 from kuberec_runtime.table.mode import row_mode
 
-LAYOUT = RowLayout.of(4, SparseOptimizerKind.ROWWISE_ADAGRAD)
+LAYOUTS = [RowLayout.of(4, SparseOptimizerKind.ROWWISE_ADAGRAD), RowLayout.of(16, SparseOptimizerKind.ADAGRAD)]
 BIT = np.uint8(1)
 
 
@@ -28,11 +28,19 @@ def test_rows_that_have_a_key() -> None:
     assert_copies(used, live(keys), np.flatnonzero(keys >= 0))
 
 
+def test_tails_lie_with_bodies_or_apart() -> None:
+    assert [layout.apart for layout in LAYOUTS] == [False, True]
+
+
 def assert_copies(used: int, scan: Scan, wanted: np.ndarray) -> None:
     rng = np.random.default_rng(1)
-    rows = rng.random((used + 1) * LAYOUT.pitch).astype(np.float32)
     keys = rng.integers(0, 1 << 40, used + 1)
-    copied = extract(row_mode(), rows, keys, used, LAYOUT, scan, np.empty(used + MOST_PARTS, np.int64))
-    assert np.array_equal(copied.keys, keys[wanted])
-    assert np.array_equal(copied.raw, rows.reshape(-1, LAYOUT.pitch)[wanted, : LAYOUT.stride])
-    assert np.array_equal(np.concatenate([p.start + p.numbers for p in copied.parts]), wanted)
+    for layout in LAYOUTS:
+        rows = rng.random((used + 1) * layout.pitch).astype(np.float32)
+        tails = rng.random((used + 1) * layout.tail_pitch).astype(np.float32) if layout.apart else rows[layout.body :]
+        copied = extract(row_mode(), rows, tails, keys, used, layout, scan, np.empty(used + MOST_PARTS, np.int64))
+        assert np.array_equal(copied.keys, keys[wanted])
+        assert np.array_equal(copied.raw[:, : layout.body], rows.reshape(-1, layout.pitch)[wanted, : layout.body])
+        starts = wanted[:, None] * layout.tail_pitch + np.arange(layout.tail)
+        assert np.array_equal(copied.raw[:, layout.body :], tails[starts])
+        assert np.array_equal(np.concatenate([p.start + p.numbers for p in copied.parts]), wanted)
