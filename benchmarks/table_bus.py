@@ -23,7 +23,7 @@ def main() -> None:
     n = 50_000 if chosen.smoke else 300_000
     seconds = 2.0 if chosen.smoke else 60.0 if chosen.full else 20.0
     table = filled(rows, SparseOptimizer(kind=SparseOptimizerKind.ADAGRAD, learning_rate=0.05))
-    layout, rng = table.layout, np.random.default_rng(3)
+    slab, layout, rng = table._slab, table.layout, np.random.default_rng(3)
     picks = [rng.permutation(rows)[:n] for _ in range(TURNS)]
     out, grads = np.empty((n, DIM), np.float32), rng.standard_normal((n, DIM)).astype(np.float32)
     turn = 0
@@ -46,7 +46,7 @@ def main() -> None:
 
     def step() -> None:
         table._step(
-            table._mode, table._rows, table._tails, table._bits, table._dirty, pick(), grads.reshape(-1), n,
+            table._mode, slab.rows, slab.tails, slab.bits, slab.dirty, pick(), grads.reshape(-1), n,
             layout.step_shape, np.uint32(1), *table._constants,
         )  # fmt: skip
 
@@ -54,7 +54,7 @@ def main() -> None:
     push_bytes = (2 * row + weights) // 2
     calls = {
         "copy_for_gather": copies(n * weights),
-        "gather": lambda: gather(table._mode, table._rows, pick(), n, layout.weights_shape, out.reshape(-1)),
+        "gather": lambda: gather(table._mode, slab.rows, pick(), n, layout.weights_shape, out.reshape(-1)),
         "copy_for_push": copies(n * push_bytes),
         "push_rows": step,
         "pull": lambda: table.pull(pick(), out=out),

@@ -10,16 +10,18 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from kuberec_runtime.table.buckets import I64
 from kuberec_runtime.table.initial import F32
 from kuberec_runtime.table.kernels import gather_raw, scan_dirty, scan_live
-from kuberec_runtime.table.layout import RowLayout
+from kuberec_runtime.table.room import Room
+from kuberec_runtime.table.slab import Slab
 
 MOST_PARTS = 4
 PART_ROWS = 1 << 16
 """Fewer rows are not worth a thread."""
+KEPT_SHARE, LEAST_KEPT = 0.125, 1 << 20
+"""Memory of copies up to so much of the rows, or so many bytes, is kept for the next one."""
 
 Scan = Callable[[int, int, I64], int]
 """Writes the numbers, from `start` on, of wanted rows between `start` and `stop` into an array; returns how many."""
@@ -43,9 +45,9 @@ class Extract:
     parts: tuple[Part, ...]
 
 
-def marked(dirty: NDArray[np.uint8], words: I64, bit: np.uint8) -> Scan:
-    """Wants rows with the bit set; starts are multiples of 8."""
-    return lambda start, stop, out: int(scan_dirty(dirty[start:stop], words[start // 8 :], stop - start, bit, out))
+def marked(words: I64, bit: np.uint8) -> Scan:
+    """Wants rows with the bit set in the marks, eight to a word; starts are multiples of 8."""
+    return lambda start, stop, out: int(scan_dirty(words[start // 8 :], stop - start, bit, out))
 
 
 def live(keys: I64) -> Scan:
@@ -53,21 +55,18 @@ def live(keys: I64) -> Scan:
     return lambda start, stop, out: int(scan_live(keys[start:stop], stop - start, out))
 
 
-def extract(
-    mode: Any, rows: F32, tails: F32, keys: I64, used: int, layout: RowLayout, scan: Scan, numbers: I64
-) -> Extract:
+def extract(mode: Any, slab: Slab, used: int, scan: Scan, numbers: I64, room: Room) -> Extract:
     """Copies wanted rows.
 
     Args:
         mode: of the row kernels.
-        rows: float32, flat, `layout.pitch` for every row.
-        tails: float32, flat, `layout.tail_pitch` for every row.
-        keys: int64, by row number.
+        slab: where rows are.
         used: rows to look at, from the first.
-        layout: of a row.
         scan: says which rows.
         numbers: int64, scratch of at least `used + MOST_PARTS` elements.
+        room: where the copy goes if it is at most `KEPT_SHARE` of all rows.
     """
+    layout = slab.layout
     count = max(1, min(MOST_PARTS, len(os.sched_getaffinity(0)), used // PART_ROWS))
     step = (used // count + 7) // 8 * 8
     starts = [k * step for k in range(count)]
@@ -82,16 +81,15 @@ def extract(
         found = list(threads.map(find, range(count)))
         ends = np.cumsum([part.size for part in found]).tolist()
         parts = tuple(Part(s, part, end - part.size) for s, part, end in zip(starts, found, ends, strict=True))
-        raw = np.empty((ends[-1], layout.stride), np.float32)
+        raw = room.floats((ends[-1], layout.stride), max(LEAST_KEPT, int(KEPT_SHARE * used * layout.row_bytes)))
         copied = np.empty(ends[-1], np.int64)
 
         def copy(part: Part) -> None:
             n, here = part.numbers.size, slice(part.at, part.at + part.numbers.size)
             gather_raw(
-                mode, rows[part.start * layout.pitch :], tails[part.start * layout.tail_pitch :], part.numbers, n,
-                layout.raw_shape, raw[here].reshape(-1),
+                mode, slab.rows[part.start * layout.pitch :], slab.tails[part.start * layout.tail_pitch :],
+                slab.keys[part.start :], part.numbers, n, layout.raw_shape, raw[here].reshape(-1), copied[here],
             )  # fmt: skip
-            np.take(keys[part.start :], part.numbers, out=copied[here], mode="clip")
 
         list(threads.map(copy, parts))
     return Extract(copied, raw, parts)

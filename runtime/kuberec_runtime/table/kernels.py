@@ -15,7 +15,7 @@ import numba as nb
 import numpy as np
 
 from kuberec_runtime.table.compiled import kernel
-from kuberec_runtime.table.lanes import prefetch, prefetch_to_write
+from kuberec_runtime.table.lanes import prefetch, prefetch_to_write, trailing_zeros
 from kuberec_runtime.table.rowops import adagrad_row, adam_row, add_squares, copy_row, ftrl_row, sgd_row, tree_sum
 from kuberec_runtime.table.sizes import fills_lines, size_of
 
@@ -70,8 +70,13 @@ def scatter(mode: Any, rows: Any, index: Any, values: Any, n: int, shape: Any) -
 
 
 @kernel
-def gather_raw(mode: Any, rows: Any, tails: Any, index: Any, n: int, shape: Any, raw: Any) -> None:
-    """raw[i] = body and tail of row index[i], shape (from body to body, from tail to tail, of a body, of a tail)."""
+def gather_raw(
+    mode: Any, rows: Any, tails: Any, keys: Any, index: Any, n: int, shape: Any, raw: Any, taken: Any
+) -> None:
+    """raw[i] = body and tail of row index[i], and taken[i] its key; `keys` has the key of each row.
+
+    `shape` is (floats from body to body, from tail to tail, of a body, of a tail).
+    """
     pitch, tail_pitch, body, tail = size_of(shape[0]), size_of(shape[1]), size_of(shape[2]), size_of(shape[3])
     stride = body + tail
     for i in range(n):
@@ -83,6 +88,8 @@ def gather_raw(mode: Any, rows: Any, tails: Any, index: Any, n: int, shape: Any,
             if not fills_lines(shape[0]):
                 prefetch(rows, ahead * pitch + body - 1)
             prefetch(tails, ahead * tail_pitch)
+            prefetch(keys, ahead)
+        taken[i] = keys[index[i]]
         copy_row(mode, raw, i * stride, rows, index[i] * pitch, body)
         for j in range(tail):
             raw[i * stride + body + j] = tails[index[i] * tail_pitch + j]
@@ -90,7 +97,7 @@ def gather_raw(mode: Any, rows: Any, tails: Any, index: Any, n: int, shape: Any,
 
 @kernel
 def scatter_raw(mode: Any, rows: Any, tails: Any, index: Any, raw: Any, n: int, shape: Any) -> None:
-    """The reverse of `gather_raw`, in order: of a row named twice the later one wins."""
+    """The reverse of `gather_raw` but for keys, in order: of a row named twice the later one wins."""
     pitch, tail_pitch, body, tail = size_of(shape[0]), size_of(shape[1]), size_of(shape[2]), size_of(shape[3])
     stride = body + tail
     for i in range(n):
@@ -202,28 +209,31 @@ def sgd(
 
 
 @kernel
-def scan_dirty(dirty: Any, words: Any, n: int, bit: np.uint8, out: Any) -> int:
-    """Writes the numbers of rows with `bit` set into out, ascending; returns how many. `words` is `dirty` as int64.
-
-    `out` needs room for one number more than there are: a number is written first and counted afterwards, as a branch
-    that is right half of the time costs more than a store.
-    """
+def scan_dirty(words: Any, n: int, bit: np.uint8, out: Any) -> int:
+    """Writes the numbers of rows with `bit` set into out, ascending; returns how many. `words` is `dirty` as int64."""
     mask = np.int64(0)
     for j in range(8):
         mask |= np.int64(bit) << np.int64(8 * j)
     found = 0
     for block in range((n + 7) // 8):
-        if words[block] & mask == 0:
-            continue
-        for i in range(8 * block, min(8 * block + 8, n)):
-            out[found] = i
-            found += int(dirty[i] & bit != 0)
+        left = words[block] & mask
+        while left != 0:
+            row = 8 * block + (trailing_zeros(left) >> 3)
+            if row >= n:
+                break
+            out[found] = row
+            found += 1
+            left &= left - 1
     return found
 
 
 @kernel
 def scan_live(keys: Any, n: int, out: Any) -> int:
-    """Writes the numbers of rows that have a key (>= 0) into out, ascending; returns how many. Room as `scan_dirty`."""
+    """Writes the numbers of rows that have a key (>= 0) into out, ascending; returns how many.
+
+    `out` needs room for one number more than there are: a number is written first and counted afterwards, as a branch
+    that is right half of the time costs more than a store.
+    """
     found = 0
     for i in range(n):
         out[found] = i

@@ -68,6 +68,16 @@ def _prefetch(write: int) -> Any:
     return prefetch
 
 
+@intrinsic
+def trailing_zeros(typingctx: Any, word: Any) -> Any:
+    """How many of the lowest bits of an int64 other than 0 are 0."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.cttz(args[0], ir.Constant(ir.IntType(1), 1))
+
+    return types.int64(types.int64), codegen
+
+
 def _copy(lanes: int) -> Any:
     @intrinsic
     def copy(typingctx: Any, dst: Any, di: Any, src: Any, si: Any) -> Any:

@@ -16,7 +16,6 @@ import time
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
 from kuberec_api.model import Initializer, SparseOptimizer
 from kuberec_runtime.table.admission import Counts, Sketch
@@ -32,10 +31,10 @@ from kuberec_runtime.table.kernels import clear_bit, count_dirty, gather, scatte
 from kuberec_runtime.table.layout import RowLayout
 from kuberec_runtime.table.mode import row_mode
 from kuberec_runtime.table.optimizers import row_step
+from kuberec_runtime.table.room import Room
+from kuberec_runtime.table.slab import Slab
 
 __all__ = ["CONSUMERS", "Consumer", "Rows", "Table"]
-
-_MOST_ROWS = 2**31 - 1
 
 
 class Table:
@@ -75,22 +74,8 @@ class Table:
         self._warm_up()
 
     def _open(self) -> None:
-        memory = physical_memory()
-        layout = self.layout
-        arena = Arena(min(memory, _MOST_ROWS * layout.pitch * 4))
-        # One row beyond the last: vector loads and prefetches may look there, nobody writes there.
-        self._most = min(arena.size // (layout.pitch * 4), _MOST_ROWS) - 1
-        self._rows: F32 = arena.bytes.view(np.float32)
-        self._tails: F32 = self._rows[layout.body :]
-        if layout.apart:
-            self._tails = Arena((self._most + 1) * layout.tail_pitch * 4).bytes.view(np.float32)
-            self._most = min(self._most, self._tails.size // layout.tail_pitch - 1)
-        self._bits: npt.NDArray[np.uint32] = self._tails.view(np.uint32)
-        self._index = Index(4 * memory)
-        self._keys: I64 = Arena((self._most + 1) * 8).bytes.view(np.int64)
-        self._dirty = Arena(self._most + 8).bytes
-        self._words: I64 = self._dirty[: self._dirty.size // 8 * 8].view(np.int64)
-        self._most = min(self._most, self._keys.size - 1, self._words.size * 8)
+        self._slab = Slab(self.layout)
+        self._index = Index(4 * physical_memory())
         # How many row numbers were ever used, and the one that was freed last (-1: none); see `insert_rows`.
         self._ends: I64 = np.array([0, -1], np.int64)
         self._free = 0
@@ -103,7 +88,8 @@ class Table:
         self._fresh: I64 = np.empty(0, np.int64)
         self._reach = 0
         # Kept, because touching fresh pages would cost as much as the scan; committed only as far as takes reach.
-        self._numbers: I64 = Arena((self._most + MOST_PARTS) * 8).bytes.view(np.int64)
+        self._numbers: I64 = Arena((self._slab.most + MOST_PARTS) * 8).bytes.view(np.int64)
+        self._rooms = {consumer: Room(self._slab.most * self.layout.row_bytes) for consumer in CONSUMERS}
 
     def _warm_up(self) -> None:
         """Compiles every kernel before the shard says it is ready, on a row that is thrown away."""
@@ -141,8 +127,9 @@ class Table:
 
     @property
     def memory_bytes(self) -> int:
-        """Bytes of rows, keys, marks, the largest take's row numbers and the index; address space beyond is free."""
+        """Bytes of rows, keys, marks, the index, and what is kept for takes; address space beyond is free."""
         rows = -(-self._used * self.row_bytes // 4096) * 4096 + self._reach * 8
+        rows += sum(room.committed for room in self._rooms.values())
         gone = sum(keys.nbytes for parts in self._gone.values() for keys in parts)
         return rows + self._index.memory_bytes + gone + (self._sketch.memory_bytes if self._sketch else 0)
 
@@ -182,7 +169,7 @@ class Table:
             elif self._find(keys):
                 absent = np.flatnonzero(self._scratch[:n] < 0)
                 self._fill(flat, absent, keys[absent], width)
-            gather(self._mode, self._rows, self._scratch, n, self._weights_shape, flat)
+            gather(self._mode, self._slab.rows, self._scratch, n, self._weights_shape, flat)
         return out
 
     def push(self, keys: I64, grads: F32, *, now: int | None = None) -> None:
@@ -200,9 +187,9 @@ class Table:
             TableError: a key is negative, or `grads` has another shape.
             TableFull: no room for a new row.
         """
-        n, layout = keys.size, self.layout
-        if grads.shape != (n, layout.width) or grads.dtype != np.float32:
-            raise TableError(f"gradients must be float32 of shape {(n, layout.width)}, got {grads.dtype} {grads.shape}")
+        n, width, slab = keys.size, self.layout.width, self._slab
+        if grads.shape != (n, width) or grads.dtype != np.float32:
+            raise TableError(f"gradients must be float32 of shape {(n, width)}, got {grads.dtype} {grads.shape}")
         flat = np.ascontiguousarray(grads).reshape(-1)
         stamp = np.uint32((int(time.time()) if now is None else now) & 0xFFFFFFFF)
         with self._lock:
@@ -214,39 +201,30 @@ class Table:
                     index, flat, n = index[kept], grads[kept].reshape(-1), kept.size
             self._clock = max(self._clock, int(stamp))
             self._step(
-                self._mode, self._rows, self._tails, self._bits, self._dirty, index, flat, n, self._step_shape,
-                stamp, *self._constants,
+                self._mode, slab.rows, slab.tails, slab.bits, slab.dirty, index, flat, n, self._step_shape, stamp,
+                *self._constants,
             )  # fmt: skip
 
     def take_dirty(self, consumer: Consumer, full: bool = False) -> Rows:
         """Copies the rows pushed since this consumer's last take (all if `full`) and clears this consumer's marks."""
-        bit = np.uint8(CONSUMERS[consumer])
-        layout = self.layout
+        bit, slab = np.uint8(CONSUMERS[consumer]), self._slab
         with self._lock:
             used = self._used
             removed = self._removed(consumer, bit)
             if full and not self._free:
-                rows = Rows(self._keys[:used].copy(), self._all_raw(used))
-                self._dirty[:used] &= ~bit
+                rows = Rows(slab.keys[:used].copy(), slab.raw(used))
+                slab.dirty[:used] &= ~bit
             else:
-                scan = live(self._keys) if full else marked(self._dirty, self._words, bit)
-                copied = extract(self._mode, self._rows, self._tails, self._keys, used, layout, scan, self._numbers)
+                scan = live(slab.keys) if full else marked(slab.words, bit)
+                copied = extract(self._mode, slab, used, scan, self._numbers, self._rooms[consumer])
                 rows = Rows(copied.keys, copied.raw)
                 self._reach = max(self._reach, rows.keys.size)
                 for part in copied.parts:
-                    clear_bit(self._dirty[part.start :], part.numbers, part.numbers.size, bit)
+                    clear_bit(slab.dirty[part.start :], part.numbers, part.numbers.size, bit)
             if consumer in self._gone:
                 self._gone[consumer] = []
             counts = self._sketch.copy() if self._sketch is not None and consumer == "checkpoint" else None
         return Rows(rows.keys, rows.raw, np.unique(removed), counts)
-
-    def _all_raw(self, used: int) -> F32:
-        layout = self.layout
-        bodies = self._rows[: used * layout.pitch].reshape(used, layout.pitch)
-        if not layout.apart:
-            return bodies[:, : layout.stride].copy()
-        tails = self._tails[: used * layout.tail_pitch].reshape(used, layout.tail_pitch)
-        return np.concatenate([bodies[:, : layout.body], tails[:, : layout.tail]], axis=1)
 
     def _removed(self, consumer: Consumer, bit: np.uint8) -> I64:
         """Removed keys without a row, some of them twice; those that came back are marked."""
@@ -258,27 +236,27 @@ class Table:
             return np.zeros(0, np.int64)
         keys = np.concatenate(parts)
         self._find(keys)
-        set_bit(self._dirty, self._scratch, mine, bit)
+        set_bit(self._slab.dirty, self._scratch, mine, bit)
         return keys[self._scratch[: keys.size] < 0]
 
     def dirty(self, consumer: Consumer) -> int:
         """Number of rows with the consumer's mark."""
         with self._lock:
-            return int(count_dirty(self._dirty, self._words, self._used, np.uint8(CONSUMERS[consumer])))
+            return int(count_dirty(self._slab.dirty, self._slab.words, self._used, np.uint8(CONSUMERS[consumer])))
 
     def redirty(self, consumer: Consumer, keys: I64) -> None:
         """Marks rows again that were taken but not written; keys that have no row count as removed."""
         with self._lock:
             absent = self._find(keys)
-            set_bit(self._dirty, self._scratch, keys.size, np.uint8(CONSUMERS[consumer]))
+            set_bit(self._slab.dirty, self._scratch, keys.size, np.uint8(CONSUMERS[consumer]))
             if absent and consumer in self._gone:
                 self._gone[consumer].append(keys[self._scratch[: keys.size] < 0])
 
     def mark_all_dirty(self, consumer: Consumer) -> None:
         """Marks every row: the consumer's next take copies the whole table."""
         with self._lock:
-            live = self._keys[: self._used] >= 0
-            self._dirty[: self._used] |= live.view(np.uint8) * np.uint8(CONSUMERS[consumer])
+            live = self._slab.keys[: self._used] >= 0
+            self._slab.dirty[: self._used] |= live.view(np.uint8) * np.uint8(CONSUMERS[consumer])
 
     def remove(self, keys: I64, consumers: Sequence[Consumer] = ("checkpoint", "publication")) -> int:
         """Removes the rows of `keys`, and remembers all of them for `consumers`; returns how many rows there were.
@@ -294,14 +272,14 @@ class Table:
         Returns:
             (the row number to go on from, or 0 after the last; rows removed).
         """
-        layout = self.layout
+        slab, layout = self._slab, self.layout
         with self._lock:
             stop = min(start + most, self._used)
             doomed = np.empty(max(stop - start, 0), np.int64)
             n = int(
                 judge_rows(
-                    self._bits, self._keys, start, stop, layout.tail_pitch, layout.scalars, self._clock, verdict.idle_s,
-                    verdict.half_life_s, verdict.least, verdict.quota, verdict.counts, doomed,
+                    slab.bits, slab.keys, start, stop, layout.tail_pitch, layout.scalars, self._clock,
+                    verdict.idle_s, verdict.half_life_s, verdict.least, verdict.quota, verdict.counts, doomed,
                 )
             )  # fmt: skip
             if n:
@@ -313,7 +291,7 @@ class Table:
         gone = int(
             erase_rows(
                 index.table, index.numbers, index.base, index.size, index.count, index.erased, keys, self._ends,
-                self._keys, self._dirty,
+                self._slab.keys, self._slab.dirty,
             )
         )  # fmt: skip
         self._free += gone
@@ -341,7 +319,7 @@ class Table:
         flat = np.ascontiguousarray(raw).reshape(-1)
         with self._lock:
             index = self._rows_of(keys, fill=False)
-            scatter_raw(self._mode, self._rows, self._tails, index, flat, n, layout.raw_shape)
+            scatter_raw(self._mode, self._slab.rows, self._slab.tails, index, flat, n, layout.raw_shape)
             if n:
                 seen = np.ascontiguousarray(raw[:, self.layout.last_seen]).view(np.uint32)
                 self._clock = max(self._clock, int(seen.max()))
@@ -374,19 +352,19 @@ class Table:
             absent = self._sketch.admit(keys, self._scratch)
         if absent == 0:
             return self._scratch
-        if self._used - self._free + absent > self._most:
+        if self._used - self._free + absent > self._slab.most:
             raise TableFull(
-                f"a table of width {self.layout.width} holds {len(self)} rows and has room for {self._most}; "
+                f"a table of width {self.layout.width} holds {len(self)} rows and has room for {self._slab.most}; "
                 f"{absent} more do not fit: add parameter servers"
             )
         if self._fresh.size < absent:
             self._fresh = np.empty(max(absent, 2 * self._fresh.size), np.int64)
-        index, layout, at, made, used = self._index, self.layout, 0, 0, self._used
+        index, slab, at, made, used = self._index, self._slab, 0, 0, self._used
         try:
             while True:
                 at, made = insert_rows(
                     index.table, index.numbers, index.base, index.size, index.count, index.erased, index.limit,
-                    keys, self._scratch, at, self._ends, self._keys, self._fresh, made,
+                    keys, self._scratch, at, self._ends, self._slab.keys, self._fresh, made,
                 )  # fmt: skip
                 if at == keys.size:
                     break
@@ -395,9 +373,8 @@ class Table:
             # Whatever happened, the rows that got a number also get their values.
             self._free -= made - (self._used - used)
             fresh = self._fresh[:made]
-            if layout.apart:
-                self._tails[: (self._most + 1) * layout.tail_pitch].reshape(-1, layout.tail_pitch)[fresh] = 0.0
-            self._fill(self._rows, fresh, self._keys[fresh], layout.pitch, fill)
+            slab.clear_tails(fresh)
+            self._fill(slab.rows, fresh, slab.keys[fresh], self.layout.pitch, fill)
         return self._scratch
 
     def _fill(self, rows: F32, places: I64, keys: I64, pitch: int, values: bool = True) -> None:

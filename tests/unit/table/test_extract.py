@@ -7,6 +7,8 @@ from kuberec_api.model import SparseOptimizerKind
 from kuberec_runtime.table.extract import MOST_PARTS, PART_ROWS, Scan, extract, live, marked
 from kuberec_runtime.table.layout import RowLayout
 from kuberec_runtime.table.mode import row_mode
+from kuberec_runtime.table.room import Room
+from kuberec_runtime.table.slab import Slab
 
 LAYOUTS = [RowLayout.of(4, SparseOptimizerKind.ROWWISE_ADAGRAD), RowLayout.of(16, SparseOptimizerKind.ADAGRAD)]
 BIT = np.uint8(1)
@@ -18,7 +20,7 @@ def test_marked_rows_in_order(used: int, share: float) -> None:
     rng = np.random.default_rng(used)
     dirty = np.zeros(used + 16 & ~7, np.uint8)
     dirty[:used] = (rng.random(used) < share) * BIT | 2  # another consumer's mark, which says nothing
-    assert_copies(used, marked(dirty, dirty.view(np.int64), BIT), np.flatnonzero(dirty[:used] & BIT))
+    assert_copies(used, marked(dirty.view(np.int64), BIT), np.flatnonzero(dirty[:used] & BIT))
 
 
 def test_rows_that_have_a_key() -> None:
@@ -34,13 +36,36 @@ def test_tails_lie_with_bodies_or_apart() -> None:
 
 def assert_copies(used: int, scan: Scan, wanted: np.ndarray) -> None:
     rng = np.random.default_rng(1)
-    keys = rng.integers(0, 1 << 40, used + 1)
     for layout in LAYOUTS:
-        rows = rng.random((used + 1) * layout.pitch).astype(np.float32)
-        tails = rng.random((used + 1) * layout.tail_pitch).astype(np.float32) if layout.apart else rows[layout.body :]
-        copied = extract(row_mode(), rows, tails, keys, used, layout, scan, np.empty(used + MOST_PARTS, np.int64))
-        assert np.array_equal(copied.keys, keys[wanted])
-        assert np.array_equal(copied.raw[:, : layout.body], rows.reshape(-1, layout.pitch)[wanted, : layout.body])
-        starts = wanted[:, None] * layout.tail_pitch + np.arange(layout.tail)
-        assert np.array_equal(copied.raw[:, layout.body :], tails[starts])
+        slab = Slab(layout)
+        slab.keys[:used] = rng.integers(0, 1 << 40, used)
+        slab.rows[: used * layout.pitch] = rng.random(used * layout.pitch).astype(np.float32)
+        if layout.apart:
+            slab.tails[: used * layout.tail_pitch] = rng.random(used * layout.tail_pitch).astype(np.float32)
+        copied = extract(row_mode(), slab, used, scan, np.empty(used + MOST_PARTS, np.int64), Room(1 << 20))
+        assert np.array_equal(copied.keys, slab.keys[wanted])
+        assert np.array_equal(copied.raw, slab.raw(used)[wanted])
+        assert np.array_equal(
+            copied.raw[:, : layout.body], slab.rows[wanted[:, None] * layout.pitch + np.arange(layout.body)]
+        )
+        tails = slab.tails[wanted[:, None] * layout.tail_pitch + np.arange(layout.tail)]
+        assert np.array_equal(copied.raw[:, layout.body :], tails)
         assert np.array_equal(np.concatenate([p.start + p.numbers for p in copied.parts]), wanted)
+
+
+def test_memory_is_lent_to_one_array_at_a_time_and_comes_back_with_its_last_view() -> None:
+    room = Room(1 << 20)
+    first = room.floats((10, 4), 1 << 20)
+    first[:] = 1.0
+    other = room.floats((10, 4), 1 << 20)
+    other[:] = 2.0
+    view = first[3:5].reshape(-1)
+    del first
+    third = room.floats((2, 4), 1 << 20)
+    third[:] = 3.0
+    assert (view == 1.0).all(), "a view of the first array still sees the memory"
+    del view
+    again = room.floats((10, 4), 1 << 20)
+    assert again.ctypes.data == room.address
+    assert room.floats((1 << 19,), 1 << 20).ctypes.data != room.address, "more than asked for is never kept"
+    assert room.committed == 160
