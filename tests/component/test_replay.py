@@ -32,6 +32,8 @@ from kuberec_runtime.serve.local import start_serving
 from kuberec_runtime.serve.metrics import Metrics
 from kuberec_runtime.serve.requestlog import Ranked
 from kuberec_runtime.serve.requestlog import RequestLog as Log
+from kuberec_runtime.stream import security
+from tests.component.kafka_doors import SECRET, USER, GuardedKafka
 from tests.component.serving import CLICKS, ITEMS, NOW, World, feed
 from tests.component.test_serve_http import training
 
@@ -144,6 +146,25 @@ def test_a_tampered_message_is_found(served: Left, kafka: Kafka) -> None:
     assert " 1 " in lines["price"] and "request r" in lines["price"]
     assert " 0 " in lines["clk_cate"]
     assert "unreadable: partition" in done.stderr and "not an Arrow IPC stream" in done.stderr
+
+
+def test_brokers_that_want_credentials_are_asked_with_those_of_the_environment(
+    served: Left, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with GuardedKafka() as guarded:
+        guarded.wait()
+        producer = Producer({"bootstrap.servers": guarded.bootstrap, **guarded.login})
+        for message in served.messages:
+            producer.produce("requests", message)
+        assert producer.flush(20) == 0
+        command = (f"kafka://{guarded.bootstrap}/requests", "-m", FEED, "--kafka-security", "SaslPlaintext")
+        refused = run_replay(*command, "--kafka-mechanism", "Plain")
+        assert refused.exit_code == 66 and f"{security.USERNAME} and {security.PASSWORD}" in refused.stderr
+        monkeypatch.setenv(security.USERNAME, USER)
+        monkeypatch.setenv(security.PASSWORD, SECRET)
+        done = run_replay(*command, "--kafka-mechanism", "Plain")
+    assert done.exit_code == 0, done.stdout + done.stderr
+    assert f"{REQUESTS} requests, 0 mismatches" in done.stdout
 
 
 def test_another_model_is_explained(served: Left, tmp_path: Path) -> None:

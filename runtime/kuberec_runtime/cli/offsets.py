@@ -1,46 +1,15 @@
 """`kuberec offsets show|reset`: options and what is printed; the work is done in `kuberec_runtime.offsets`."""
 
-from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
+from kuberec_runtime.cli.credentials import Properties, Sasl, Security, client_settings
 from kuberec_runtime.cli.terminal import AsJson, Uri, console, fail, print_json, readable
 
 app = typer.Typer(no_args_is_help=True, help="Where a training reads on, and how to make it read on elsewhere.")
 
-Protocol = Literal["SaslSsl", "SaslPlaintext", "Ssl"]
-Mechanism = Literal["ScramSha512", "ScramSha256", "Plain"]
 Kafka = Annotated[str, typer.Option("--kafka", help="Brokers of the topic, host:port,...")]
-Security = Annotated[
-    Protocol | None,
-    typer.Option(
-        "--kafka-security",
-        help="For brokers that want credentials: KUBEREC_KAFKA_USERNAME and KUBEREC_KAFKA_PASSWORD in the environment, "
-        "and ca.crt, tls.crt, tls.key in the folder KUBEREC_KAFKA_TLS",
-    ),
-]
-Sasl = Annotated[Mechanism, typer.Option("--kafka-mechanism", help="Of the Sasl protocols")]
-Properties = Annotated[
-    Path | None, typer.Option("--kafka-config", help="File of librdkafka's settings, a line each: name=value")
-]
-
-
-def client_settings(protocol: Protocol | None, mechanism: Mechanism, file: Path | None) -> dict[str, object]:
-    """Returns librdkafka's settings; no secret is an argument, since others see those of a process.
-
-    Raises:
-        SourceError: credentials are missing, or the file cannot be read.
-    """
-    import os
-
-    from kuberec_api.source import SaslMechanism, SecurityProtocol
-    from kuberec_runtime.stream.security import credentials, read_properties
-
-    settings = {} if file is None else read_properties(file)
-    if protocol is not None:
-        settings |= credentials(SecurityProtocol(protocol), SaslMechanism(mechanism), os.environ)
-    return settings
 
 
 @app.command("show")

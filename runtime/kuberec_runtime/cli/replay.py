@@ -1,13 +1,14 @@
 """`kuberec replay`: options, and what their outcome is worth as an exit code."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
+from kuberec_runtime.cli.credentials import Properties, Sasl, Security, client_settings
 from kuberec_runtime.cli.terminal import Bars, console
 
 if TYPE_CHECKING:
@@ -37,6 +38,9 @@ def replay_command(
     ] = None,
     files: Annotated[Path | None, typer.Option(help="Folder of the files that the features name")] = None,
     save: Annotated[Path | None, typer.Option(help="Keep what a topic holds as Parquet in this folder")] = None,
+    security: Security = None,
+    mechanism: Sasl = "ScramSha512",
+    config: Properties = None,
 ) -> None:
     """Compute logged requests again and compare every feature with what was served.
 
@@ -59,7 +63,8 @@ def replay_command(
         job = Job(plan, files, event_files(events or [], list(plan.behaviors)))
         if not distributed:
             job.replayer()  # what does not fit the plan is said here, not in another process
-        found = _replayed(job, snapshots, parallel, distributed, save)
+        settings = client_settings(security, mechanism, config)
+        found = _replayed(job, snapshots, parallel, distributed, save, settings)
     except (ResourceFileError, FeatureError) as error:
         raise _ended(str(error), BAD_MODEL) from None
     except (NoLogError, SnapshotError, StoreError, SourceError, OSError) as error:
@@ -81,7 +86,9 @@ def outcome(report: "Report") -> int:
     return EQUAL if report.requests else NO_LOG
 
 
-def _replayed(job: "Job", where: str, processes: int, distributed: bool, save: Path | None) -> "Report":
+def _replayed(
+    job: "Job", where: str, processes: int, distributed: bool, save: Path | None, settings: Mapping[str, object]
+) -> "Report":
     from featuregen.replay.check import Report, Tally
     from kuberec_runtime.replay.jobs import groups, replay, replay_on_ray
     from kuberec_runtime.replay.logs import NoLogError, arrow_paths, find_parts, parse_topic, saving
@@ -91,7 +98,7 @@ def _replayed(job: "Job", where: str, processes: int, distributed: bool, save: P
         if where.startswith("kafka://"):
             if distributed:
                 raise NoLogError(f"{where}: Ray Data reads files: run once with --save FOLDER, then replay that folder")
-            messages = _shown(parse_topic(where), bars)
+            messages = _shown(parse_topic(where), settings, bars)
             for found in replay(job, groups(messages if save is None else saving(messages, save)), processes):
                 total.add(found)
         elif save is not None:
@@ -112,10 +119,10 @@ def _replayed(job: "Job", where: str, processes: int, distributed: bool, save: P
     return total
 
 
-def _shown(topic: "Topic", bars: Bars) -> Iterator["Message"]:
+def _shown(topic: "Topic", settings: Mapping[str, object], bars: Bars) -> Iterator["Message"]:
     from kuberec_runtime.replay.logs import read_topic
 
-    for where, message, seen, total in read_topic(topic):
+    for where, message, seen, total in read_topic(topic, settings):
         bars.show("messages", seen, total)
         yield where, message
 

@@ -7,7 +7,7 @@ import fnmatch
 import glob
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,8 +113,12 @@ def read_part(part: Part) -> Iterator[pa.RecordBatch]:
     yield from read_batches(file, None if part.row_groups is None else list(part.row_groups))
 
 
-def read_topic(topic: Topic) -> Iterator[tuple[str, bytes, int, int]]:
+def read_topic(topic: Topic, settings: Mapping[str, object] | None = None) -> Iterator[tuple[str, bytes, int, int]]:
     """Yields every message that the topic holds at the time of the call.
+
+    Args:
+        topic: what to read.
+        settings: librdkafka's, for brokers that want credentials.
 
     Yields:
         Where it is, its bytes, and how many messages there have been and will be.
@@ -122,10 +126,12 @@ def read_topic(topic: Topic) -> Iterator[tuple[str, bytes, int, int]]:
     Raises:
         SourceUnavailableError, TopicNotFoundError: the brokers or the topic are not there.
     """
-    ends = read_ends(topic.bootstrap_servers, topic.name)
+    settings = settings or {}
+    ends = read_ends(topic.bootstrap_servers, topic.name, settings=settings)
     left = {p: end.latest for p, end in ends.items() if end.latest > end.earliest}
     total, seen = sum(end.latest - end.earliest for end in ends.values()), 0
-    consumer = Consumer(configuration(KafkaSource(bootstrap_servers=topic.bootstrap_servers, topic=topic.name)))
+    source = KafkaSource(bootstrap_servers=topic.bootstrap_servers, topic=topic.name)
+    consumer = Consumer({**configuration(source), **settings})
     try:
         consumer.assign([TopicPartition(topic.name, p, ends[p].earliest) for p in left])
         heard = time.monotonic()

@@ -10,8 +10,8 @@ import pytest
 from featuregen.importer import DialectName
 from featuregen.sources import HashName
 from kuberec_api.source import SaslMechanism, SecurityProtocol
+from kuberec_runtime.cli.credentials import Mechanism, Protocol
 from kuberec_runtime.cli.importing import import_file
-from kuberec_runtime.cli.offsets import Mechanism, Protocol
 from kuberec_runtime.cli.synth import synth
 from kuberec_runtime.synth.stream import DEFAULT_GAP_MS, DEFAULT_START_MS
 
