@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewPartitions
 
 from kuberec_runtime.checkpoint import Store, StoreError, open_store
 from kuberec_runtime.publish.tier import Tier
@@ -166,6 +167,18 @@ class Soak:
             case Kind.RESIZE:
                 attempt.kill()  # a changed spec is a new attempt, without a last cut
                 self._resize(event.workers, event.shards)
+            case Kind.NEW_PARTITION:
+                self._grow_topic()
+
+    def _grow_topic(self) -> None:
+        admin = AdminClient({"bootstrap.servers": self._servers.kafka.bootstrap})
+        more = NewPartitions(self._topic, self._partitions() + 1)
+        admin.create_partitions([more])[self._topic].result(30)
+        self._write(AHEAD)  # some of it goes to the new one
+
+    def _partitions(self) -> int:
+        admin = AdminClient({"bootstrap.servers": self._servers.kafka.bootstrap})
+        return len(admin.list_topics(self._topic, timeout=30).topics[self._topic].partitions)
 
     def _signal(self, pids: Sequence[int], event: Event, number: signal.Signals) -> int | None:
         """Sends a signal to one of the processes; None if there is none: the attempt is just ending."""
@@ -251,7 +264,7 @@ class Soak:
 
     def _start(self) -> None:
         self._number += 1
-        env = self._servers.store_environment(faulty=True)
+        env = self._servers.store_environment(faulty=True) | {"KUBEREC_PARTITIONS_EVERY_S": "1"}
         self._attempt = Attempt(self._number, copy.deepcopy(self._documents), self._folder, env)
         self._say("starts")
 
@@ -282,7 +295,7 @@ class Soak:
     def _records(self) -> Iterator[tuple[int, int]]:
         """Records by partition, as the broker counts them."""
         consumer = Consumer({"bootstrap.servers": self._servers.kafka.bootstrap, "group.id": "soak"})
-        for partition in range(PARTITIONS):
+        for partition in range(self._partitions()):
             low, high = consumer.get_watermark_offsets(TopicPartition(self._topic, partition), timeout=30)
             yield partition, high - low
         consumer.close()

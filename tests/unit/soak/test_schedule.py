@@ -4,7 +4,7 @@ from itertools import islice
 
 import pytest
 
-from tests.soak.schedule import FIRST_SIZE, Event, Kind, Mode, schedule
+from tests.soak.schedule import FIRST_SIZE, Event, Kind, Mode, kinds_of, schedule
 
 ROUNDS = 20
 
@@ -23,8 +23,14 @@ def test_the_same_seed_is_the_same_schedule_and_another_is_another(mode: Mode) -
 @pytest.mark.parametrize("mode", Mode)
 def test_every_kind_happens_once_before_any_happens_again(mode: Mode) -> None:
     drawn = [event.kind for event in events(3, mode)]
-    for at in range(0, len(drawn), len(Kind)):
-        assert set(drawn[at : at + len(Kind)]) == set(Kind)
+    kinds = kinds_of(mode)
+    for at in range(0, len(drawn) - len(kinds), len(kinds)):
+        assert set(drawn[at : at + len(kinds)]) == set(kinds)
+
+
+def test_a_topic_grows_unless_bits_are_promised_for_it() -> None:
+    assert set(Kind) - set(kinds_of(Mode.SYNC)) == {Kind.NEW_PARTITION}
+    assert set(kinds_of(Mode.ASYNC)) == set(Kind)
 
 
 def test_a_resize_changes_something_and_in_sync_the_workers_stay() -> None:
