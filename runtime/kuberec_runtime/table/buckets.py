@@ -65,13 +65,29 @@ def split_key(keys: I64) -> tuple[I64, I64]:
     return keys >> np.int64(ID_BITS), keys & np.int64((1 << ID_BITS) - 1)
 
 
+@nb.njit(inline="always")
+def first_bucket(shard: int, shards: int) -> int:
+    """The lowest bucket of a shard; that of shard `shards` is `BUCKETS`."""
+    return (shard * BUCKETS + shards - 1) // shards
+
+
+@nb.njit(inline="always")
+def outside(key: np.int64, first: int, last: int) -> np.int64:
+    """Negative if the key's bucket is not one of `first` to `last`; without a branch, so that loops of it vectorize."""
+    bucket = np.int64(mix64(np.uint64(key)) >> np.uint64(56))
+    return (bucket - first) | (last - bucket)
+
+
 @kernel
 def foreign_key(keys: I64, shard: int, shards: int) -> int:
     """Position of the first key that is negative or owned by another shard, or -1. Allocates nothing."""
+    first, last = first_bucket(shard, shards), first_bucket(shard + 1, shards) - 1
+    signs = np.int64(0)
     for i in range(keys.size):
-        if keys[i] < 0:
-            return i
-        bucket = np.int64(mix64(np.uint64(keys[i])) >> np.uint64(56))
-        if bucket * shards // BUCKETS != shard:
+        signs |= keys[i] | outside(keys[i], first, last)
+    if signs >= 0:
+        return -1
+    for i in range(keys.size):
+        if keys[i] | outside(keys[i], first, last) < 0:
             return i
     return -1

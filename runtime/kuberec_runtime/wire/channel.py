@@ -5,7 +5,7 @@ happens when a peer dies are the same on both ways, and each push may take eithe
 """
 
 import socket
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from kuberec_runtime.wire.errors import FrameError
 from kuberec_runtime.wire.frames import (
@@ -18,7 +18,6 @@ from kuberec_runtime.wire.frames import (
     Kind,
     checksum,
     pack_header,
-    receive_exactly,
     send_all,
     send_frame,
 )
@@ -27,8 +26,7 @@ from kuberec_runtime.wire.segment import Arena, Region, Segment
 _ZEROS = bytes(1 << 16)
 
 
-@dataclass(frozen=True)
-class Frame:
+class Frame(NamedTuple):
     """A received frame; `body` is valid until the next one. `shared`: it lies in the segment."""
 
     kind: Kind
@@ -101,7 +99,7 @@ class Channel:
 
     def rest(self, out: Body) -> None:
         """Receives further bytes of a body that lies in the stream and is not checked; raises OSError."""
-        receive_exactly(self.sock, out.data)
+        self._inbox.fill(self.sock, out.data)
 
     def body(self, header: Header) -> Frame:
         """Receives what follows a header; raises as `receive`."""

@@ -13,8 +13,8 @@ import socket
 import struct
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import IntEnum
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +30,8 @@ LINE = 64
 HELLO_LIMIT = 4096
 BODY_LIMIT = 1 << 30
 _STEP = 4 << 20
+_AHEAD = 1024
+_SMALL = 4096
 
 Buffer = bytes | bytearray | memoryview
 Body = npt.NDArray[np.uint8]
@@ -50,8 +52,10 @@ class Kind(IntEnum):
     MARKED = 20
 
 
-@dataclass(frozen=True)
-class Header:
+_KINDS = {int(kind): kind for kind in Kind}
+
+
+class Header(NamedTuple):
     """Kind, flags and body length (bytes) of a frame, and the line at which a shared body begins."""
 
     kind: Kind
@@ -86,10 +90,9 @@ def parse_header(raw: Buffer, limit: int) -> Header:
         raise FrameError(f"the peer speaks wire version {version}, this side {VERSION}: run the same release on both")
     if flags & ~(CHECKED | SHARED) or (place and not flags & SHARED):
         raise FrameError(f"unknown frame flags {flags:#x}, or a place without them")
-    try:
-        known = Kind(kind)
-    except ValueError:
-        raise FrameError(f"unknown frame kind {kind}") from None
+    known = _KINDS.get(kind)
+    if known is None:
+        raise FrameError(f"unknown frame kind {kind}")
     if length > limit:
         raise FrameError(f"a {known.name} body of {length} bytes exceeds the limit of {limit}")
     return Header(known, length, flags, place)
@@ -104,12 +107,32 @@ def checksum(header: bytes, parts: Sequence[Buffer]) -> bytes:
 
 
 class Inbox:
-    """A reusable receive buffer; grows with what arrives, never beyond the limit given to `header`."""
+    """A reusable receive buffer; grows with what arrives, never beyond the limit given to `header`.
+
+    Of small pieces it reads what has come, up to a KiB, so that a small frame takes one call of the kernel.
+    """
 
     def __init__(self) -> None:
+        self._ahead = memoryview(bytearray(_AHEAD))
+        self._first = self._last = 0
         self._head = bytearray(HEADER.size)
         self._sums = bytearray(SUMS.size)
         self._body = np.empty(1 << 16, np.uint8)
+
+    def fill(self, sock: socket.socket, view: memoryview) -> None:
+        """Fills `view`, of bytes, from what was read ahead and from the socket; raises as `receive_exactly`."""
+        size, ready = len(view), self._last - self._first
+        if ready < size:
+            view[:ready] = self._ahead[self._first : self._last]
+            self._first = self._last = 0
+            if size - ready >= _AHEAD:
+                receive_exactly(sock, view[ready:])
+                return
+            while self._last < size - ready:
+                self._last += _receive(sock, self._ahead[self._last :])
+            view = view[ready:]
+        self._first += len(view)
+        view[:] = self._ahead[self._first - len(view) : self._first]
 
     def header(self, sock: socket.socket, limit: int, checked: bool | None = False) -> Header:
         """Receives and checks the next header.
@@ -124,7 +147,7 @@ class Inbox:
             FrameDamaged: a bit of the header changed on the way.
             FrameError: see `parse_header`.
         """
-        receive_exactly(sock, memoryview(self._head))
+        self.fill(sock, memoryview(self._head))
         flagged = bool(self._head[6] & CHECKED)
         if checked is None:
             checked = flagged and self._head[5] == Kind.HELLO
@@ -135,7 +158,7 @@ class Inbox:
             return header
         if not flagged:
             raise FrameDamaged("a frame without the checksum that was agreed on")
-        receive_exactly(sock, memoryview(self._sums))
+        self.fill(sock, memoryview(self._sums))
         if zlib.crc32(self._head) != SUMS.unpack(self._sums)[0]:
             raise FrameDamaged("the header of a frame is not the one that was sent")
         return parse_header(self._head, limit)
@@ -158,7 +181,7 @@ class Inbox:
                 larger[:got] = self._body[:got]
                 self._body = larger
             upto = min(length, self._body.size)
-            receive_exactly(sock, self._body[got:upto].data)
+            self.fill(sock, self._body[got:upto].data)
             got = upto
         return self._body[:length]
 
@@ -188,24 +211,34 @@ def receive_exactly(sock: socket.socket, view: memoryview) -> None:
     """
     got = 0
     while got < len(view):
-        try:
-            n = sock.recv_into(view[got:], 0, socket.MSG_WAITALL)
-        except BlockingIOError as error:
-            raise TimeoutError("no bytes within the receive timeout") from error
-        if n == 0:
-            raise Disconnected("the peer closed the connection")
-        got += n
+        got += _receive(sock, view[got:], socket.MSG_WAITALL)
+
+
+def _receive(sock: socket.socket, view: memoryview, flags: int = 0) -> int:
+    try:
+        n = sock.recv_into(view, 0, flags)
+    except BlockingIOError as error:
+        raise TimeoutError("no bytes within the receive timeout") from error
+    if n == 0:
+        raise Disconnected("the peer closed the connection")
+    return n
 
 
 def send_frame(sock: socket.socket, kind: Kind, parts: Sequence[Buffer], checked: bool = False) -> None:
-    """Sends a header and the parts of a body without joining them; returns when the kernel has everything.
+    """Sends a header and the parts of a body, joined only if they are small; returns when the kernel has everything.
 
     Raises:
         OSError: the connection is broken; how much arrived is unknown.
     """
     views = [memoryview(part).cast("B") for part in parts if len(part)]
-    head = pack_header(kind, sum(len(view) for view in views), CHECKED if checked else 0)
-    send_all(sock, [memoryview(head + checksum(head, views) if checked else head), *views])
+    size = sum(map(len, views))
+    head = pack_header(kind, size, CHECKED if checked else 0)
+    if checked:
+        head += checksum(head, views)
+    if size <= _SMALL:
+        sock.sendall(b"".join((head, *views)))
+    else:
+        send_all(sock, [memoryview(head), *views])
 
 
 def send_all(sock: socket.socket, queue: list[memoryview]) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from kuberec_runtime.table.buckets import I64, mix64
+from kuberec_runtime.table.buckets import I64, first_bucket, mix64, outside
 from kuberec_runtime.table.compiled import kernel
 from kuberec_runtime.table.initial import F32
 from kuberec_runtime.table.kernels import gather, scatter
@@ -28,11 +28,28 @@ def _owners(keys: Any, shards: int, owner: Any) -> None:
 
 
 @kernel
-def _grouped(owner: Any) -> bool:
-    descents = 0
-    for i in range(owner.size - 1):
-        descents += int(owner[i] > owner[i + 1])
-    return descents == 0
+def _grouped(keys: Any, shards: int, ends: Any) -> bool:
+    """Whether keys come grouped; then `ends[s + 1]` is where shard s' part ends, and `ends[0]` is 0.
+
+    The ends are searched for as if they did, and then every part is looked at.
+    """
+    ends[0] = 0
+    for shard in range(shards):
+        first, beyond = first_bucket(shard, shards), first_bucket(shard + 1, shards)
+        low, high = ends[shard], keys.size
+        while low < high:
+            middle = (low + high) // 2
+            if mix64(np.uint64(keys[middle])) >> np.uint64(56) < np.uint64(beyond):
+                low = middle + 1
+            else:
+                high = middle
+        part, signs = keys[ends[shard] : low], np.int64(0)
+        for i in range(part.size):
+            signs |= outside(part[i], first, beyond - 1)
+        if signs < 0:
+            return False
+        ends[shard + 1] = low
+    return True
 
 
 @kernel
@@ -84,11 +101,12 @@ def route(keys: I64, shards: int, room: I64 | None = None) -> Route:
     keys = np.ascontiguousarray(keys, np.int64)
     if shards == 1:
         return Route(_copied(keys, room), None, [0], [n])
+    bounds = np.empty(shards + 1, np.int64)
+    if _grouped(keys, shards, bounds):
+        at = bounds.tolist()
+        return Route(_copied(keys, room), None, at[:-1], at[1:])
     owner = np.empty(n, np.uint8)
     _owners(keys, shards, owner)
-    if _grouped(owner):
-        bounds = np.searchsorted(owner, np.arange(shards + 1)).tolist()
-        return Route(_copied(keys, room), None, bounds[:-1], bounds[1:])
     positions = n * shards if shards <= FEW else n
     room = np.empty(route_words(n, shards), np.int64) if room is None else room
     grouped, order = room[:positions], room[positions:].view(np.int32)[:positions]

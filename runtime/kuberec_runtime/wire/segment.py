@@ -235,6 +235,6 @@ class Memory:
 
     def close(self) -> None:
         """Gives the descriptor back; the segment goes with the last array on it."""
-        if self.fd >= 0:
-            os.close(self.fd)
-            self.fd = -1
+        fd, self.fd = self.fd, -1  # first, as a worker that ends and whoever ends it may both close its pool
+        if fd >= 0:
+            os.close(fd)

@@ -1,6 +1,7 @@
 """Frames over a socket pair: what is sent is what is received, and with checksums a changed bit is noticed."""
 
 import socket
+import threading
 import zlib
 from collections.abc import Iterator
 
@@ -34,6 +35,28 @@ def test_a_frame_arrives_as_it_was_sent(pair: tuple[socket.socket, socket.socket
     Channel(pair[0], checked).send(Kind.PUSH, [BODY[:100], b"", BODY[100:]])
     frame = Channel(pair[1], checked).receive(1 << 16)
     assert (frame.kind, frame.body.tobytes(), frame.shared) == (Kind.PUSH, BODY, False)
+
+
+@pytest.mark.parametrize("checked", [False, True])
+def test_frames_of_all_sizes_that_come_at_once_or_byte_by_byte_stay_apart(
+    pair: tuple[socket.socket, socket.socket], checked: bool
+) -> None:
+    sizes = [0, 8, 983, 984, 985, 999, 1000, 1008, 1024, 1, 2048, 0, 5000, 3]
+    bodies = [np.random.default_rng(size).bytes(size) for size in sizes]
+    near, far = Channel(pair[0], checked), Channel(pair[1], checked)
+    for body in bodies:
+        near.send(Kind.PUSH, [body[:3], body[3:]])
+    raw = pair[1].recv(1 << 20, socket.MSG_PEEK)
+    assert [far.receive(1 << 16).body.tobytes() for _ in bodies] == bodies
+
+    def trickle() -> None:
+        for at in range(len(raw)):
+            pair[0].sendall(raw[at : at + 1])
+
+    sender = threading.Thread(target=trickle)
+    sender.start()
+    assert [far.receive(1 << 16).body.tobytes() for _ in bodies] == bodies
+    sender.join()
 
 
 def test_the_sums_are_those_of_zlib() -> None:
