@@ -2,7 +2,7 @@
 
 A pod has a read-only file system and begins with an empty cache: half a minute of a core, in every worker, shard and
 replica. Started with `KUBEREC_KERNELS=/opt/kernels`, on a processor like the one that built the image, it loads them in
-seconds. Kernels are compiled by using them: a step of a small model of every kind of column, under every optimizer.
+seconds. Kernels are compiled by using them: a step of small models of every kind of column.
 """
 
 import numpy as np
@@ -19,6 +19,7 @@ from kuberec_api.training import DenseOptimizer, DenseOptimizerKind
 from kuberec_runtime.models.embed import assemble, gradients, plan_lookup
 from kuberec_runtime.serve.rowcache import RowCache
 from kuberec_runtime.table import DenseWeights, Table
+from kuberec_runtime.table.sizes import KNOWN_WIDTHS
 from kuberec_runtime.wire.routing import group_rows, merge_rows, route
 
 MODEL = {
@@ -37,6 +38,8 @@ MODEL = {
 
 DIMS = (8, 16, 32, 12)
 """Those with kernels of their own (see `table.sizes`), and one that stands for all others."""
+USUAL = (SparseOptimizerKind.ROWWISE_ADAGRAD, SparseOptimizerKind.ADAGRAD)
+"""Under another optimizer, the first step of such rows compiles for some seconds."""
 
 
 def warm() -> None:
@@ -56,7 +59,7 @@ def _warm_rows(dim: int) -> None:
     sample = {"user.uid": "u", "user.likes": [("a", 1.0), ("b", 2.0)], "user.age": 1.0, "now": 1, "label.click": 1.0}
     features = Engine(plan).batch(pa.Table.from_pylist([sample, sample], schema=sample_schema(plan, ["click"])))
     lookup = plan_lookup(layout, features, by_bucket=True)
-    for kind in SparseOptimizerKind:
+    for kind in USUAL if dim in KNOWN_WIDTHS else SparseOptimizerKind:
         for width in (dim, *lookup.keys):
             Table(width, SparseOptimizer(kind=kind), Initializer(), 1)
     rows = {width: np.zeros((len(keys), width), np.float32) for width, keys in lookup.keys.items()}

@@ -110,6 +110,6 @@ class RowLayout:
         return sizes(self.width, self.pitch, self.tail_pitch, self.width)
 
     @property
-    def raw_shape(self) -> tuple[Size, ...]:
-        """Of `kernels.gather_raw` and `scatter_raw`."""
-        return sizes(self.width, self.pitch, self.tail_pitch, self.body, self.tail)
+    def raw_shape(self) -> tuple[int, ...]:
+        """Of `kernels.gather_raw` and `scatter_raw`, which are compiled once for all rows."""
+        return self.pitch, self.tail_pitch, self.body, self.tail
