@@ -4,6 +4,7 @@ Heavy imports (TensorFlow) happen inside the worker's constructor, so a shard ne
 """
 
 import os
+import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -38,14 +39,15 @@ class ShardActor:
 
     def __init__(self, model: RecModel, training: RecTraining, attempt: int, index: int, token: bytes) -> None:
         self._host, self._index = ShardHost(Job(model, training, attempt), index, token), index
+        self._closed = threading.Event()
 
     def start(self, dense_size: int) -> tuple[str, int]:
         """See `ShardHost.start`."""
         return self._host.start(node_address(), dense_size)
 
-    def restore(self, manifest: str, dense: DenseState) -> int:
-        """See `ShardHost.restore`."""
-        return self._host.restore(manifest, dense)
+    def restore(self, dense_size: int, manifest: str, dense: DenseState) -> tuple[tuple[str, int], int]:
+        """Starts it if it is new; returns its address and the rows restored. See `ShardHost.restore`."""
+        return self.start(dense_size), self._host.restore(manifest, dense)
 
     def warm(self, taken: WarmTaken) -> int:
         """See `ShardHost.warm`."""
@@ -83,9 +85,14 @@ class ShardActor:
         """Where the time went so far, if this is measured."""
         return spans.part(f"shard {self._index}")
 
+    def until_closed(self) -> None:
+        """Returns once it is closed: a call that fails as soon as this process has died."""
+        self._closed.wait()
+
     def close(self) -> None:
         """Stops listening."""
         self._host.close()
+        self._closed.set()
 
 
 class WorkerActor:

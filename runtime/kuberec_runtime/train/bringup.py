@@ -36,6 +36,8 @@ MOST_HEALINGS = 3
 INCARNATIONS = 1 << 20
 """Of one attempt: an incarnation is the attempt's number times this, plus how often its workers began."""
 
+Address = tuple[str, int]
+
 logger = logging.getLogger(__name__)
 
 
@@ -85,9 +87,9 @@ class Bringup:
         Returns:
             The starts; those of an older epoch if a file of this one was broken.
         """
-        starting = self._fleet.shards("start", len(self._dense))
-        addresses = self._waiting.gather(starting, START_TIMEOUT_S, "starting shards")
         if resumed is None:
+            starting = self._fleet.shards("start", len(self._dense))
+            addresses = self._waiting.gather(starting, START_TIMEOUT_S, "starting shards")
             zeros = np.zeros_like(self._dense)
             state, taken = self._choose_warm(DenseState(self._dense, zeros, zeros.copy(), 0))
             parts = [(part,) for part in split(state, len(addresses))]
@@ -95,7 +97,7 @@ class Bringup:
             self._warm(taken)
             self._ledger.begin(state, starts, taken)
         else:
-            resumed, starts = self._restore(resumed, starts)
+            resumed, starts, addresses = self._restore(resumed, starts)
             if resumed.manifest.epoch == 0:
                 self._warm(resumed.manifest.warm_start)
             self._board.restore_windows(resumed.windows)
@@ -162,16 +164,22 @@ class Bringup:
                 rows = self._waiting.gather(loading, LOAD_TIMEOUT_S, "loading rows of a warm start")
             logger.info("%d rows taken", sum(rows))
 
-    def _restore(self, resumed: Resumed, starts: Sequence[PartitionStart]) -> tuple[Resumed, Sequence[PartitionStart]]:
-        """Restores all shards from one manifest; a corrupt file sends all of them back to the manifest before it."""
+    def _restore(
+        self, resumed: Resumed, starts: Sequence[PartitionStart]
+    ) -> tuple[Resumed, Sequence[PartitionStart], list[Address]]:
+        """Restores all shards from one manifest; a corrupt file sends all of them back to the manifest before it.
+
+        Who lives loads its rows while a replacement starts.
+        """
         broken: list[str] = []
         while True:
             parts = split(resumed.dense, self._spec.parameter_servers.replicas)
             try:
-                pending = self._fleet.shards("restore", resumed.key, each=[(part,) for part in parts])
-                rows = self._waiting.gather(pending, LOAD_TIMEOUT_S, "restoring shards")
-                logger.info("restored %d rows", sum(rows))
-                return resumed, starts
+                each = [(part,) for part in parts]
+                pending = self._fleet.shards("restore", len(self._dense), resumed.key, each=each)
+                restored = self._waiting.gather(pending, START_TIMEOUT_S + LOAD_TIMEOUT_S, "restoring shards")
+                logger.info("restored %d rows", sum(rows for _, rows in restored))
+                return resumed, starts, [address for address, _ in restored]
             except CorruptFile as error:
                 if error.key in broken:
                     raise

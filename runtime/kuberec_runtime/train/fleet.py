@@ -43,6 +43,7 @@ class Fleet:
         self._shards: list[Any] = []
         self._workers: list[Any] = []
         self._runs: dict[Any, int] = {}
+        self._lives: dict[int, Any] = {}
         self._job = job
         self._token = b""
 
@@ -64,7 +65,10 @@ class Fleet:
         return actor.remote(job.model, job.training, job.attempt, index, self._token)
 
     def run_workers(self) -> None:
-        """Lets the workers train; `check` notices when one ends."""
+        """Lets the workers train; `check` notices when one ends, or a shard dies."""
+        for index, shard in enumerate(self._shards):
+            if index not in self._lives or not _unfinished([self._lives[index]], 0):
+                self._lives[index] = shard.until_closed.remote()
         self._runs = {worker.run.remote(): i for i, worker in enumerate(self._workers)}
 
     def shards(self, method: str, *args: Any, each: Sequence[tuple[Any, ...]] | None = None) -> list[Any]:
@@ -100,12 +104,15 @@ class Fleet:
         return [self._result(ref) for ref in pending]
 
     def check(self) -> None:
-        """Raises what ended a worker, if one has ended."""
+        """Raises what ended a worker or a shard, if one has ended while workers train.
+
+        Not while shards are restored: who waits for them must know that none of their calls is left at work.
+        """
         if not self._runs:
             return
-        done, _ = ray.wait(list(self._runs), num_returns=1, timeout=0)
+        done, _ = ray.wait([*self._runs, *self._lives.values()], num_returns=1, timeout=0)
         for ref in done:
-            del self._runs[ref]
+            self._runs.pop(ref, None)
             self._result(ref)
 
     def halt(self, timeout_s: float) -> None:
@@ -138,6 +145,8 @@ class Fleet:
                 except (RayActorError, GetTimeoutError):
                     ray.kill(actors[index])
                     actors[index] = new(index)
+                    if role == "shard":
+                        self._lives.pop(index, None)
                     replaced.append(f"{role} {index}")
         return replaced
 
