@@ -117,6 +117,37 @@ def test_expired_records_fail_or_are_passed_over_and_counted(kafka: Kafka, topic
     lenient.close()
 
 
+@pytest.mark.parametrize("policy", ["Fail", "Earliest"])
+def test_an_offset_that_is_refused_though_it_is_there_is_asked_for_again(
+    kafka: Kafka, topic: str, policy: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    write(kafka, topic, range(20))
+    source = KafkaSource(spec_of(kafka, topic, stopAt="End", onOffsetOutOfRange=policy), SCHEMA, starts_of(20), 4)
+    before, _, _ = read(source, 8)
+    source._refused[0] = "Local: No offset to reset to"  # as librdkafka says it now and then after a resume
+    after, positions, skipped = read(source, 99)
+    assert before + after == list(range(20))
+    assert (positions[0], skipped) == (Position(20), {})
+    assert "is there (0 to 20); asking again" in caplog.text
+    source.close()
+
+
+def test_an_offset_that_is_refused_again_and_again_ends_the_reading(kafka: Kafka, topic: str) -> None:
+    write(kafka, topic, range(20))
+    source = KafkaSource(spec_of(kafka, topic), SCHEMA, starts_of(20), 4)
+    for _ in range(4):
+        source._refused[0] = "refused"
+        source._settle_refused()
+    source._refused[0] = "refused"
+    with pytest.raises(OffsetOutOfRangeError, match="offset 0 is not on the broker"):
+        source._settle_refused()
+    source.close()
+
+
+def starts_of(end: int) -> list[PartitionStart]:
+    return [PartitionStart(0, Position(0), end)]
+
+
 def test_all_that_was_left_may_have_expired(kafka: Kafka, topic: str) -> None:
     write(kafka, topic, range(20))
     expire(kafka, topic, 15)

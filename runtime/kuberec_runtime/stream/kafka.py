@@ -4,7 +4,7 @@ The broker is never asked where to go on. `auto.offset.reset=error` makes an exp
 """
 
 import logging
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -34,6 +34,7 @@ from kuberec_runtime.stream.topic import configuration, watermarks
 _OUT_OF_RANGE = {KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE}
 _NO_TOPIC = {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION}
 _BAD_RECORDS_KEPT = 5
+_MOST_REFUSALS = 5
 TIMEOUT_S = 10.0
 MOST_WAITING = 16 << 20
 """Bytes of one partition's messages that wait for their turn in Sync mode."""
@@ -68,7 +69,8 @@ class KafkaSource:
         ends = {s.partition: s.end for s in starts if s.end is not None}
         # Without any partition there is nothing to end, unless nothing will ever come: growth may bring some.
         self._bounded = len(ends) == len(starts) and (bool(starts) or spec.stop_at is StopAt.END)
-        self._expired: set[int] = set()
+        self._refused: dict[int, str] = {}
+        self._refusals: Counter[tuple[int, int]] = Counter()
         self._order = ByWhatIsLeft(ends) if in_order and self._bounded else None
         self._most_waiting, self._paused = most_waiting, set[int]()
         self._chunks: deque[Chunk] = deque()
@@ -140,8 +142,8 @@ class KafkaSource:
         if messages:
             with span("decode"):
                 self._chunks.append(self._decode(messages))
-        if self._expired:
-            self._pass_over_expired()
+        if self._refused:
+            self._settle_refused()
 
     def _hold_back(self, waiting: Mapping[int, int]) -> None:
         """Pauses partitions that are too far ahead, and lets those go on that are not any more."""
@@ -160,26 +162,41 @@ class KafkaSource:
             self._paused.clear()
         self._consumer.assign([TopicPartition(self._spec.topic, p, at) for p, at in self._position.items()])
 
-    def _pass_over_expired(self) -> None:
-        """Goes on at the earliest record where the broker has deleted what was to be read, and counts what it was."""
-        for partition in sorted(self._expired):
-            start, was = self._starts[partition], self._position[partition]
-            low, _ = watermarks(self._consumer, self._spec, partition, TIMEOUT_S)
-            to = low if start.end is None else min(low, start.end)
-            if to <= was:
+    def _settle_refused(self) -> None:
+        """Goes on at the earliest record where the broker has deleted what was to be read, and counts what it was.
+
+        The broker is asked what it has: the client also reports an offset as missing when it only got lost between a
+        pause and the resume after it. Such an offset is asked for again.
+        """
+        for partition, why in sorted(self._refused.items()):
+            was = self._position[partition]
+            low, high = watermarks(self._consumer, self._spec, partition, TIMEOUT_S)
+            self._refusals[partition, was] += 1
+            if low <= was <= high and self._refusals[partition, was] < _MOST_REFUSALS:
+                logger.warning(
+                    "topic '%s' partition %d: offset %d was refused (%s) and is there (%d to %d); asking again",
+                    *(self._spec.topic, partition, was, why, low, high),
+                )
+            elif low <= was or self._spec.on_offset_out_of_range is OnOffsetOutOfRange.FAIL:
                 raise self._out_of_range(partition)
-            text = f"topic '{self._spec.topic}' partition {partition}: {to - was} records expired before they were read"
-            logger.error("%s (offsets %d to %d); going on at %d", text, was, to - 1, to)
-            self._bad.append(f"{text} (offsets {was} to {to - 1})")
-            message = np.array([[partition], [to - 1], [0], [0], [to - was]], np.int64)
-            p, offset, rows, before, lost = message
-            self._chunks.append(Chunk(self._decoder.empty(), p, offset, rows, before, lost))
-            self._position[partition] = to
-            self._resumed.pop(partition, None)
-            if start.end is not None and to >= start.end:
-                self._open.discard(partition)
-        self._expired.clear()
+            else:
+                self._pass_over(partition, low)
+        self._refused.clear()
         self._assign()
+
+    def _pass_over(self, partition: int, low: int) -> None:
+        start, was = self._starts[partition], self._position[partition]
+        to = low if start.end is None else min(low, start.end)
+        text = f"topic '{self._spec.topic}' partition {partition}: {to - was} records expired before they were read"
+        logger.error("%s (offsets %d to %d); going on at %d", text, was, to - 1, to)
+        self._bad.append(f"{text} (offsets {was} to {to - 1})")
+        message = np.array([[partition], [to - 1], [0], [0], [to - was]], np.int64)
+        p, offset, rows, before, lost = message
+        self._chunks.append(Chunk(self._decoder.empty(), p, offset, rows, before, lost))
+        self._position[partition] = to
+        self._resumed.pop(partition, None)
+        if start.end is not None and to >= start.end:
+            self._open.discard(partition)
 
     def _out_of_range(self, partition: int) -> OffsetOutOfRangeError:
         door = f" --kafka-security {self._spec.security.protocol.value}" if self._spec.security is not None else ""
@@ -208,9 +225,7 @@ class KafkaSource:
             if end is not None and message.offset() >= end:
                 self._open.discard(partition)
         elif code in _OUT_OF_RANGE:
-            if self._spec.on_offset_out_of_range is OnOffsetOutOfRange.FAIL:
-                raise self._out_of_range(partition)
-            self._expired.add(partition)
+            self._refused[partition] = error.str()
         elif code in _NO_TOPIC:
             raise TopicNotFoundError(f"topic '{self._spec.topic}' does not exist any more: {error.str()}")
         elif error.fatal():
