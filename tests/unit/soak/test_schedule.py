@@ -24,7 +24,7 @@ def test_the_same_seed_is_the_same_schedule_and_another_is_another(mode: Mode) -
 def test_every_kind_happens_once_before_any_happens_again(mode: Mode) -> None:
     drawn = [event.kind for event in events(3, mode)]
     kinds = kinds_of(mode)
-    for at in range(0, len(drawn) - len(kinds), len(kinds)):
+    for at in range(0, len(drawn) - len(kinds) + 1, len(kinds)):
         assert set(drawn[at : at + len(kinds)]) == set(kinds)
 
 
