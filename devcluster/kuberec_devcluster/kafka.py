@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from confluent_kafka import KafkaError, KafkaException
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 
 from kuberec_devcluster import toolchain
 from kuberec_devcluster.processes import LOOPBACK, LocalServer, ServerError, free_port, listening
@@ -142,6 +142,11 @@ class Kafka(LocalServer):
             return bool(client.list_topics(timeout=2).brokers)
         except KafkaException:
             return False
+
+    def add_partitions(self, topic: str, total: int) -> None:
+        """Gives a topic more partitions, `total` in all."""
+        admin = AdminClient({"bootstrap.servers": self.bootstrap})
+        admin.create_partitions([NewPartitions(topic, total)])[topic].result(30)
 
     def create_topic(self, topic: str, partitions: int = 1, **config: str) -> None:
         """Creates a topic and returns once the broker knows it; one that exists already is left as it is.

@@ -34,12 +34,10 @@ MODEL = {
     "network": {"kind": "DeepFM", "groups": {"wide": ["uid", "likes"], "deep": ["uid", "likes", "age"]}},
     "tasks": [{"name": "click", "label": "click", "loss": "BinaryCrossEntropy"}],
 }
-
-
 DIMS = (8, 16, 32, 12)
 """Those with kernels of their own (see `table.sizes`), and one that stands for all others."""
 USUAL = (SparseOptimizerKind.ROWWISE_ADAGRAD, SparseOptimizerKind.ADAGRAD)
-"""Under another optimizer, the first step of such rows compiles for some seconds."""
+"""A shard with such rows under another optimizer compiles for some seconds when it starts."""
 
 
 def warm() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 from confluent_kafka import Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewPartitions
+from confluent_kafka.admin import AdminClient
 
 from kuberec_api.source import KafkaSource as KafkaSpec
 from kuberec_devcluster.services import Kafka
@@ -163,8 +163,7 @@ def test_a_partition_that_appears_is_found_and_read_beside_the_others(kafka: Kaf
     source = KafkaSource(spec, SCHEMA, discover(spec, []), 4)
     assert read(source, 10)[0] == list(range(10))
     watch = PartitionWatch(spec, [0, 1], every_s=0.1)
-    admin = AdminClient({"bootstrap.servers": kafka.bootstrap})
-    admin.create_partitions([NewPartitions(topic, 3)])[topic].result(30)
+    kafka.add_partitions(topic, 3)
     deadline = time.monotonic() + DEADLINE_S
     while not (new := watch.take()):
         assert time.monotonic() < deadline

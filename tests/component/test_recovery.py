@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import redis
-from confluent_kafka.admin import AdminClient, NewPartitions
 
 from kuberec_devcluster.services import Kafka, Redis
 from kuberec_runtime.checkpoint import open_store, read_commits
@@ -94,12 +93,13 @@ def test_killed_anywhere_every_record_is_applied_once(training: Training, point:
     assert_readable(training)
 
 
-def test_killed_between_finding_a_partition_and_reading_it_its_records_are_applied_once(training: Training) -> None:
+def test_killed_between_finding_a_partition_and_reading_it_its_records_are_applied_once(
+    kafka: Kafka, training: Training
+) -> None:
     training.set("RecTraining", "spec.source.kafka.stopAt", "Never")
     training.start(crash_at="driver.grown", env={"KUBEREC_PARTITIONS_EVERY_S": "0.1"})
     training.until("a commit with samples", lambda s: s.checkpoint is not None and s.checkpoint.samples > 0)
-    admin = AdminClient({"bootstrap.servers": training.bootstrap})
-    admin.create_partitions([NewPartitions(training.topic, 4)])[training.topic].result(30)
+    kafka.add_partitions(training.topic, 4)
     assert training.wait() == -9, training.log()[-3000:]
     killed = training.manifest()
     assert killed is not None

@@ -3,14 +3,12 @@
 import copy
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-
-from confluent_kafka import Consumer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewPartitions
 
 from kuberec_runtime.checkpoint import Store, StoreError, open_store
 from kuberec_runtime.publish.tier import Tier
+from kuberec_runtime.stream.ends import read_ends
 from tests.component.faulty_s3 import Faults
 from tests.component.training import bits, training_documents, write_samples
 from tests.soak.attempt import Attempt, send
@@ -171,14 +169,8 @@ class Soak:
                 self._grow_topic()
 
     def _grow_topic(self) -> None:
-        admin = AdminClient({"bootstrap.servers": self._servers.kafka.bootstrap})
-        more = NewPartitions(self._topic, self._partitions() + 1)
-        admin.create_partitions([more])[self._topic].result(30)
+        self._servers.kafka.add_partitions(self._topic, len(self._records()) + 1)
         self._write(AHEAD)  # some of it goes to the new one
-
-    def _partitions(self) -> int:
-        admin = AdminClient({"bootstrap.servers": self._servers.kafka.bootstrap})
-        return len(admin.list_topics(self._topic, timeout=30).topics[self._topic].partitions)
 
     def _signal(self, pids: Sequence[int], event: Event, number: signal.Signals) -> int | None:
         """Sends a signal to one of the processes; None if there is none: the attempt is just ending."""
@@ -238,7 +230,7 @@ class Soak:
         self._watch.look()
         check_commits(self._watch.seen)
         manifest = self._watch.seen[-1][1]
-        check_all_applied(manifest, dict(self._records()))
+        check_all_applied(manifest, self._records())
         tier = Tier(self._servers.redis.url, training=self._topic)
         self._compared = check_tier(tier, self._store(), manifest, self._number)
         tier.close()
@@ -292,13 +284,10 @@ class Soak:
         write_samples(self._servers.kafka.bootstrap, self._topic, samples, PARTITIONS, seed=self._written % 97)
         self._written += samples
 
-    def _records(self) -> Iterator[tuple[int, int]]:
+    def _records(self) -> dict[int, int]:
         """Records by partition, as the broker counts them."""
-        consumer = Consumer({"bootstrap.servers": self._servers.kafka.bootstrap, "group.id": "soak"})
-        for partition in range(self._partitions()):
-            low, high = consumer.get_watermark_offsets(TopicPartition(self._topic, partition), timeout=30)
-            yield partition, high - low
-        consumer.close()
+        ends = read_ends(self._servers.kafka.bootstrap, self._topic, timeout_s=30)
+        return {partition: end.latest - end.earliest for partition, end in ends.items()}
 
     def _calm(self) -> None:
         self._servers.proxy.faults, self._calm_at = Faults(), None

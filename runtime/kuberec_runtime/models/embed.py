@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 from featuregen.engine import Features
 from kuberec_api.layout import Layout, Slot
-from kuberec_runtime.table.buckets import BUCKETS, key_of, mix64
+from kuberec_runtime.table.buckets import BUCKETS, bucket, key_of, mix64
 from kuberec_runtime.table.compiled import kernel
 from kuberec_runtime.table.lanes import prefetch, prefetch_to_write
 from kuberec_runtime.table.mode import Mode, row_mode
-from kuberec_runtime.table.rowops import add_row, sum_rows
+from kuberec_runtime.table.rowops import add_row, sum_rows, weighted
 from kuberec_runtime.table.sizes import size_of, sizes
 
 F32 = NDArray[np.float32]
@@ -204,7 +204,7 @@ def group(unique: I64, inverse: I32, grouped: I64) -> None:
     buckets, places = np.empty(n, np.uint8), np.empty(n, np.int32)
     nexts = np.zeros(BUCKETS + 1, np.int32)
     for i in range(n):
-        buckets[i] = np.uint8(mix64(np.uint64(unique[i])) >> np.uint64(56))
+        buckets[i] = np.uint8(bucket(unique[i]))
         nexts[np.int64(buckets[i]) + 1] += 1
     for b in range(BUCKETS):
         nexts[b + 1] += nexts[b]
@@ -308,7 +308,7 @@ def _pool_backward(
             if j + AHEAD < inverse.size:
                 prefetch_to_write(flat_out, np.int64(inverse[j + AHEAD]) * pitch)
             row = np.int64(inverse[j])
-            share = scale if weights is None else scale * weights[j]
+            share = weighted(scale, weights, j)
             add_row(mode, flat_out, row * pitch + first, flat_dx, r * dx.shape[1] + column, dim, share)
             if linear_column >= 0:
                 flat_out[row * pitch] += dx[r, linear_column] * share

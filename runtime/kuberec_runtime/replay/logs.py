@@ -7,7 +7,7 @@ import fnmatch
 import glob
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,7 @@ from featuregen.replay.files import SnapshotFiles, open_file, read_batches
 from featuregen.replay.snapshot import SnapshotError, read_message
 from kuberec_api.source import KafkaSource
 from kuberec_runtime.checkpoint.store import open_store
-from kuberec_runtime.stream.ends import read_ends
+from kuberec_runtime.stream.ends import PLAIN, Settings, read_ends
 from kuberec_runtime.stream.source import SourceUnavailableError
 from kuberec_runtime.stream.topic import configuration
 
@@ -113,7 +113,7 @@ def read_part(part: Part) -> Iterator[pa.RecordBatch]:
     yield from read_batches(file, None if part.row_groups is None else list(part.row_groups))
 
 
-def read_topic(topic: Topic, settings: Mapping[str, object] | None = None) -> Iterator[tuple[str, bytes, int, int]]:
+def read_topic(topic: Topic, settings: Settings = PLAIN) -> Iterator[tuple[str, bytes, int, int]]:
     """Yields every message that the topic holds at the time of the call.
 
     Args:
@@ -126,7 +126,6 @@ def read_topic(topic: Topic, settings: Mapping[str, object] | None = None) -> It
     Raises:
         SourceUnavailableError, TopicNotFoundError: the brokers or the topic are not there.
     """
-    settings = settings or {}
     ends = read_ends(topic.bootstrap_servers, topic.name, settings=settings)
     left = {p: end.latest for p, end in ends.items() if end.latest > end.earliest}
     total, seen = sum(end.latest - end.earliest for end in ends.values()), 0

@@ -14,7 +14,7 @@ from kuberec_runtime.stream.topic import configuration, offsets_by_time, partiti
 
 TIMEOUT_S = 10.0
 Settings = Mapping[str, object]
-_PLAIN: Settings = {}
+PLAIN: Settings = {}
 
 
 class Ends(NamedTuple):
@@ -25,7 +25,7 @@ class Ends(NamedTuple):
 
 
 def read_ends(
-    bootstrap_servers: str, topic: str, timeout_s: float = TIMEOUT_S, settings: Settings = _PLAIN
+    bootstrap_servers: str, topic: str, timeout_s: float = TIMEOUT_S, settings: Settings = PLAIN
 ) -> dict[int, Ends]:
     """Returns the ends of every partition of a topic.
 
@@ -45,7 +45,7 @@ def read_ends(
 
 
 def offsets_at(
-    bootstrap_servers: str, topic: str, at_ms: int, timeout_s: float = TIMEOUT_S, settings: Settings = _PLAIN
+    bootstrap_servers: str, topic: str, at_ms: int, timeout_s: float = TIMEOUT_S, settings: Settings = PLAIN
 ) -> dict[int, int]:
     """Returns for every partition the offset of its first record whose Kafka timestamp is at or after `at_ms`.
 

@@ -28,6 +28,12 @@ def mix64(value: np.uint64) -> np.uint64:
     return x ^ (x >> np.uint64(31))
 
 
+@nb.njit(inline="always")
+def bucket(key: np.int64) -> np.int64:
+    """Virtual bucket of a key: the top 8 bits of its hash. For kernels."""
+    return np.int64(mix64(np.uint64(key)) >> np.uint64(56))
+
+
 def bucket_of(keys: I64) -> U8:
     """Virtual bucket of each key.
 
@@ -74,8 +80,8 @@ def first_bucket(shard: int, shards: int) -> int:
 @nb.njit(inline="always")
 def outside(key: np.int64, first: int, last: int) -> np.int64:
     """Negative if the key's bucket is not one of `first` to `last`; without a branch, so that loops of it vectorize."""
-    bucket = np.int64(mix64(np.uint64(key)) >> np.uint64(56))
-    return (bucket - first) | (last - bucket)
+    at = bucket(key)
+    return (at - first) | (last - at)
 
 
 @kernel

@@ -17,7 +17,7 @@ import numpy as np
 from kuberec_runtime.table.compiled import kernel
 from kuberec_runtime.table.lanes import prefetch, prefetch_to_write, trailing_zeros
 from kuberec_runtime.table.rowops import adagrad_row, adam_row, add_squares, copy_row, ftrl_row, sgd_row, tree_sum
-from kuberec_runtime.table.sizes import fills_lines, size_of
+from kuberec_runtime.table.sizes import LINE, fills_lines, size_of
 
 AHEAD = 32
 CHECKPOINT_BIT, PUBLICATION_BIT = 1, 2
@@ -30,7 +30,7 @@ DIGIT, LAST_DIGIT = 256, 512
 def _prefetch_row(rows: Any, bits: Any, dirty: Any, row: int, shape: Any) -> None:
     pitch, tail_pitch = size_of(shape[0]), size_of(shape[1])
     at = row * pitch
-    for j in range(0, pitch, 16):
+    for j in range(0, pitch, LINE):
         prefetch_to_write(rows, at + j)
     if not fills_lines(shape[0]):
         prefetch_to_write(rows, at + pitch - 1)
@@ -52,7 +52,7 @@ def gather(mode: Any, rows: Any, index: Any, n: int, shape: Any, out: Any) -> No
     for i in range(n):
         if i + AHEAD < n:
             at = index[i + AHEAD] * pitch
-            for j in range(0, width, 16):
+            for j in range(0, width, LINE):
                 prefetch(rows, at + j)
                 prefetch_to_write(out, (i + AHEAD) * width + j)
             if not fills_lines(shape[0]):
@@ -77,16 +77,15 @@ def gather_raw(
 
     `shape` is (floats from body to body, from tail to tail, of a body, of a tail).
     """
-    pitch, tail_pitch, body, tail = size_of(shape[0]), size_of(shape[1]), size_of(shape[2]), size_of(shape[3])
+    pitch, tail_pitch, body, tail = shape
     stride = body + tail
     for i in range(n):
         if i + AHEAD < n:
             ahead = index[i + AHEAD]
-            for j in range(0, body, 16):
+            for j in range(0, body, LINE):
                 prefetch(rows, ahead * pitch + j)
                 prefetch_to_write(raw, (i + AHEAD) * stride + j)
-            if not fills_lines(shape[0]):
-                prefetch(rows, ahead * pitch + body - 1)
+            prefetch(rows, ahead * pitch + body - 1)
             prefetch(tails, ahead * tail_pitch)
             prefetch(keys, ahead)
         taken[i] = keys[index[i]]
@@ -98,7 +97,7 @@ def gather_raw(
 @kernel
 def scatter_raw(mode: Any, rows: Any, tails: Any, index: Any, raw: Any, n: int, shape: Any) -> None:
     """The reverse of `gather_raw` but for keys, in order: of a row named twice the later one wins."""
-    pitch, tail_pitch, body, tail = size_of(shape[0]), size_of(shape[1]), size_of(shape[2]), size_of(shape[3])
+    pitch, tail_pitch, body, tail = shape
     stride = body + tail
     for i in range(n):
         copy_row(mode, rows, index[i] * pitch, raw, i * stride, body)
@@ -208,12 +207,18 @@ def sgd(
         _pushed(bits, dirty, index[i], index[i] * tail_pitch, now)
 
 
-@kernel
-def scan_dirty(words: Any, n: int, bit: np.uint8, out: Any) -> int:
-    """Writes the numbers of rows with `bit` set into out, ascending; returns how many. `words` is `dirty` as int64."""
+@nb.njit(inline="always")
+def _in_every_byte(bit: np.uint8) -> np.int64:
     mask = np.int64(0)
     for j in range(8):
         mask |= np.int64(bit) << np.int64(8 * j)
+    return mask
+
+
+@kernel
+def scan_dirty(words: Any, n: int, bit: np.uint8, out: Any) -> int:
+    """Writes the numbers of rows with `bit` set into out, ascending; returns how many. `words` is `dirty` as int64."""
+    mask = _in_every_byte(bit)
     found = 0
     for block in range((n + 7) // 8):
         left = words[block] & mask
@@ -244,9 +249,7 @@ def scan_live(keys: Any, n: int, out: Any) -> int:
 @kernel
 def count_dirty(dirty: Any, words: Any, n: int, bit: np.uint8) -> int:
     """Number of rows with `bit` set among the first n."""
-    mask = np.int64(0)
-    for j in range(8):
-        mask |= np.int64(bit) << np.int64(8 * j)
+    mask = _in_every_byte(bit)
     found = 0
     for block in range((n + 7) // 8):
         if words[block] & mask == 0:

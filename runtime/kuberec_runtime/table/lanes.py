@@ -239,7 +239,7 @@ def _sum(lanes: int) -> Any:
         typingctx: Any, dst: Any, di: Any, src: Any, si: Any, pitch: Any, index: Any, start: Any, stop: Any,
         weights: Any, scale: Any,
     ) -> Any:  # fmt: skip
-        """Dst = scale * the sum of src[si + pitch * index[j]] * weights[j] over j, in order and from zero.
+        """Sums rows: dst = scale * the sum of src[si + pitch * index[j]] * weights[j] over j, in order and from zero.
 
         The sum stays in a register. Without weights (None) a row counts once.
         """

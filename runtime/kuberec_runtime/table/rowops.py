@@ -218,7 +218,7 @@ def _vector_axpy(dst: Any, di: int, src: Any, si: int, n: int, scale: np.float32
 
 
 def weighted(term: Any, weights: Any, j: int) -> Any:
-    """Term * weights[j], or the term without weights."""
+    """A term times weights[j], or as it is without weights (None)."""
 
 
 @overload(weighted, inline="always", strict=False)
@@ -228,18 +228,9 @@ def _weighted(term: Any, weights: Any, j: int) -> Any:
 
 @nb.njit(inline="always")
 def _scalar_sum(
-    dst: Any,
-    di: int,
-    src: Any,
-    si: int,
-    n: int,
-    pitch: int,
-    index: Any,
-    start: int,
-    stop: int,
-    weights: Any,
-    scale: Any,
-) -> None:
+    dst: Any, di: int, src: Any, si: int, n: int, pitch: int, index: Any, start: int, stop: int,
+    weights: Any, scale: Any,
+) -> None:  # fmt: skip
     for d in range(n):
         total = np.float32(0.0)
         for j in range(start, stop):
@@ -249,18 +240,9 @@ def _scalar_sum(
 
 @nb.njit(inline="always")
 def _vector_sum(
-    dst: Any,
-    di: int,
-    src: Any,
-    si: int,
-    n: int,
-    pitch: int,
-    index: Any,
-    start: int,
-    stop: int,
-    weights: Any,
-    scale: Any,
-) -> None:
+    dst: Any, di: int, src: Any, si: int, n: int, pitch: int, index: Any, start: int, stop: int,
+    weights: Any, scale: Any,
+) -> None:  # fmt: skip
     d = 0
     while d + 16 <= n:
         lanes.sum16(dst, di + d, src, si + d, pitch, index, start, stop, weights, scale)
@@ -286,7 +268,7 @@ def sum_rows(
     mode: Any, dst: Any, di: int, src: Any, si: int, n: int, pitch: int, index: Any, start: int, stop: int,
     weights: Any, scale: Any,
 ) -> None:  # fmt: skip
-    """Dst = scale * the sum of n floats at src[si + pitch * index[j]], times weights[j] if there are any, in order."""
+    """Sums rows: dst = scale * the sum of n floats at src[si + pitch * index[j]], `weighted`, in order of j."""
 
 
 def sgd_row(mode: Any, w: Any, wi: int, g: Any, gi: int, n: int, rate: Any) -> None:

@@ -67,7 +67,7 @@ class Fleet:
     def run_workers(self) -> None:
         """Lets the workers train; `check` notices when one ends, or a shard dies."""
         for index, shard in enumerate(self._shards):
-            if index not in self._lives or not _unfinished([self._lives[index]], 0):
+            if index not in self._lives:
                 self._lives[index] = shard.until_closed.remote()
         self._runs = {worker.run.remote(): i for i, worker in enumerate(self._workers)}
 

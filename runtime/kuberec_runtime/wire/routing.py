@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from kuberec_runtime.table.buckets import I64, first_bucket, mix64, outside
+from kuberec_runtime.table.buckets import I64, bucket, first_bucket, outside
 from kuberec_runtime.table.compiled import kernel
 from kuberec_runtime.table.initial import F32
 from kuberec_runtime.table.kernels import gather, scatter
@@ -23,8 +23,7 @@ FEW = 4
 @kernel
 def _owners(keys: Any, shards: int, owner: Any) -> None:
     for i in range(keys.size):
-        bucket = mix64(np.uint64(keys[i])) >> np.uint64(56)
-        owner[i] = np.uint8((bucket * np.uint64(shards)) >> np.uint64(8))
+        owner[i] = np.uint8(bucket(keys[i]) * shards >> 8)
 
 
 @kernel
@@ -39,7 +38,7 @@ def _grouped(keys: Any, shards: int, ends: Any) -> bool:
         low, high = ends[shard], keys.size
         while low < high:
             middle = (low + high) // 2
-            if mix64(np.uint64(keys[middle])) >> np.uint64(56) < np.uint64(beyond):
+            if bucket(keys[middle]) < beyond:
                 low = middle + 1
             else:
                 high = middle
