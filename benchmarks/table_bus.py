@@ -11,6 +11,7 @@ import numpy as np
 from benchmarks.measure import in_turns, options, print_result
 from benchmarks.table_step import DIM, filled
 from kuberec_api.model import SparseOptimizer, SparseOptimizerKind
+from kuberec_runtime.table.arena import lines
 from kuberec_runtime.table.kernels import gather
 
 TURNS = 8
@@ -25,7 +26,7 @@ def main() -> None:
     table = filled(rows, SparseOptimizer(kind=SparseOptimizerKind.ADAGRAD, learning_rate=0.05))
     slab, layout, rng = table._slab, table.layout, np.random.default_rng(3)
     picks = [rng.permutation(rows)[:n] for _ in range(TURNS)]
-    out, grads = np.empty((n, DIM), np.float32), rng.standard_normal((n, DIM)).astype(np.float32)
+    out, grads = lines(np.float32, n, DIM), rng.standard_normal((n, DIM)).astype(np.float32)
     turn = 0
 
     def pick() -> np.ndarray:

@@ -1,33 +1,28 @@
-"""Ids to the network's input and gradients back: dedupe, pooling and its transpose, as numba kernels without the GIL.
+"""Ids to the network's input and gradients back: what a batch reads, each row of it once, and where its sums go.
 
 One `Lookup` is what a batch needs from the shards: unique keys by row width, and for every slot the inverse indices. A
 row is pulled once however often the batch names it, and its gradient is summed before it is pushed. Sums run in the
 order of the batch, so the same batch gives the same bits.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import numba as nb
 import numpy as np
 from numpy.typing import NDArray
 
 from featuregen.engine import Features
 from kuberec_api.layout import Layout, Slot
+from kuberec_runtime.models.pooling import Grid, fits_grid, pool, pool_backward, pool_grid, pool_grid_backward
 from kuberec_runtime.table.buckets import BUCKETS, bucket, key_of, mix64
 from kuberec_runtime.table.compiled import kernel
-from kuberec_runtime.table.lanes import prefetch, prefetch_to_write
-from kuberec_runtime.table.mode import Mode, row_mode
-from kuberec_runtime.table.rowops import add_row, sum_rows, weighted
-from kuberec_runtime.table.sizes import size_of, sizes
+from kuberec_runtime.table.lanes import prefetch
 
 F32 = NDArray[np.float32]
 I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
 
 CHUNK = 256
-AHEAD = 16
 
 
 @dataclass(frozen=True)
@@ -45,10 +40,18 @@ class SlotIndex:
 
 @dataclass(frozen=True)
 class Lookup:
-    """What one batch reads: `keys[w]` int64[u_w] unique, and each slot's index into them. `rows` is n."""
+    """What one batch reads.
+
+    Attributes:
+        rows: n.
+        keys: unique, int64[u_w], by row width.
+        grids: the slots of which every sample has one id, as most have, and their indices into the keys.
+        slots: the other slots and theirs.
+    """
 
     rows: int
     keys: dict[int, I64]
+    grids: tuple[Grid, ...]
     slots: tuple[SlotIndex, ...]
 
 
@@ -65,14 +68,13 @@ def plan_lookup(layout: Layout, features: Features, *, by_bucket: bool = False) 
     for slot in layout.sparse:
         assert slot.table is not None
         by_width.setdefault(slot.table.width, []).append(slot)
-    keys, indices = {}, []
+    keys: dict[int, I64] = {}
+    grids: list[Grid] = []
+    indices: list[SlotIndex] = []
+    n = features.rows
     for width, slots in by_width.items():
-        parts = []
-        for slot in slots:
-            assert slot.table is not None
-            ids = features.columns[slot.output].ids
-            assert ids is not None
-            parts.append(key_of(slot.table.ordinal, ids))
+        fitting, others = _sorted_out(slots, features)
+        parts = [_grid_keys(alike, features) for alike in fitting] + [_keys_of(slot, features) for slot in others]
         joined = np.concatenate(parts) if parts else np.empty(0, np.int64)
         unique = np.empty(joined.size, np.int64)
         inverse = np.empty(joined.size, np.int32)
@@ -83,12 +85,40 @@ def plan_lookup(layout: Layout, features: Features, *, by_bucket: bool = False) 
         else:
             keys[width][:] = unique[:count]
         at = 0
-        for slot, part in zip(slots, parts, strict=True):
+        for alike in fitting:
+            grids.append(Grid.of(alike, inverse[at : at + n * len(alike)].reshape(n, len(alike))))
+            at += n * len(alike)
+        for slot in others:
             column = features.columns[slot.output]
-            assert column.offsets is not None
-            indices.append(SlotIndex(slot, inverse[at : at + part.size], column.offsets, column.weights))
-            at += part.size
-    return Lookup(features.rows, keys, tuple(indices))
+            indices.append(SlotIndex(slot, inverse[at : at + column.ids.size], column.offsets, column.weights))
+            at += column.ids.size
+    return Lookup(n, keys, tuple(grids), tuple(indices))
+
+
+def _sorted_out(slots: Sequence[Slot], features: Features) -> tuple[list[list[Slot]], list[Slot]]:
+    """Slots that make a grid, by kind of row, and the others."""
+    alike: dict[int, list[Slot]] = {}
+    others: list[Slot] = []
+    for slot in slots:
+        assert slot.table is not None
+        if fits_grid(features.columns[slot.output], features.rows):
+            alike.setdefault(slot.table.dim, []).append(slot)
+        else:
+            others.append(slot)
+    return list(alike.values()), others
+
+
+def _keys_of(slot: Slot, features: Features) -> I64:
+    assert slot.table is not None
+    return key_of(slot.table.ordinal, features.columns[slot.output].ids)
+
+
+def _grid_keys(slots: Sequence[Slot], features: Features) -> I64:
+    """Sample by sample."""
+    keys = np.empty((features.rows, len(slots)), np.int64)
+    for i, slot in enumerate(slots):
+        keys[:, i] = _keys_of(slot, features)
+    return keys.reshape(-1)
 
 
 def assemble(layout: Layout, features: Features, lookup: Lookup, rows: Mapping[int, F32]) -> F32:
@@ -97,6 +127,8 @@ def assemble(layout: Layout, features: Features, lookup: Lookup, rows: Mapping[i
     User-side outputs of a request have one row; it is pooled once and copied to all n.
     """
     x = np.zeros((lookup.rows, layout.dimension), np.float32)
+    for grid in lookup.grids:
+        pool_grid(rows[grid.width], grid, x)
     for index in lookup.slots:
         slot = index.slot
         assert slot.table is not None
@@ -123,6 +155,8 @@ def gradients(lookup: Lookup, dx: F32) -> dict[int, F32]:
     out = {}
     for width, keys in lookup.keys.items():
         out[width] = np.zeros((keys.size, width), np.float32)
+    for grid in lookup.grids:
+        pool_grid_backward(dx, grid, out[grid.width])
     for index in lookup.slots:
         slot = index.slot
         assert slot.table is not None
@@ -214,104 +248,6 @@ def group(unique: I64, inverse: I32, grouped: I64) -> None:
         grouped[places[i]] = unique[i]
     for k in range(inverse.size):
         inverse[k] = places[inverse[k]]
-
-
-def pool(
-    rows: F32,
-    inverse: I32,
-    offsets: I32,
-    weights: F32 | None,
-    mean: bool,
-    has_linear: bool,
-    x: F32,
-    column: int,
-    linear_column: int,
-) -> None:
-    """Pools the rows of each sample into x[:, column:]; a single pooled row is copied to all of x's rows.
-
-    A row of the table counts `weights[k]` times, once without them; the linear weight as well.
-    """
-    dim = rows.shape[1] - int(has_linear)
-    _pool(
-        row_mode(), np.ascontiguousarray(rows), inverse, offsets, weights, mean, sizes(dim, dim), x, column,
-        linear_column,
-    )  # fmt: skip
-
-
-def pool_backward(
-    dx: F32,
-    inverse: I32,
-    offsets: I32,
-    weights: F32 | None,
-    mean: bool,
-    has_linear: bool,
-    column: int,
-    linear_column: int,
-    out: F32,
-) -> None:
-    """Adds to `out` each row's gradient: the transpose of `pool` for n rows."""
-    dim = out.shape[1] - int(has_linear)
-    _pool_backward(
-        row_mode(), np.ascontiguousarray(dx), inverse, offsets, weights, mean, sizes(dim, dim), column, linear_column,
-        out,
-    )  # fmt: skip
-
-
-@nb.njit(inline="always")
-def _share(start: int, stop: int, mean: bool) -> np.float32:
-    """What each of a sample's ids counts."""
-    return np.float32(1.0) / np.float32(max(stop - start, 1)) if mean else np.float32(1.0)
-
-
-@kernel
-def _pool(
-    mode: Mode, rows: F32, inverse: I32, offsets: I32, weights: F32 | None, mean: bool, shape: Any, x: F32,
-    column: int, linear_column: int,
-) -> None:  # fmt: skip
-    """Compiled for the type of `weights`: without them its branches do not exist. `shape` is (dim,)."""
-    flat_x, flat_rows = x.reshape(-1), rows.reshape(-1)
-    dim, pitch = size_of(shape[0]), rows.shape[1]
-    first = pitch - dim
-    for r in range(offsets.size - 1):
-        start, stop = int(offsets[r]), int(offsets[r + 1])
-        if start + AHEAD < inverse.size:
-            prefetch(flat_rows, np.int64(inverse[start + AHEAD]) * pitch)
-        scale = _share(start, stop, mean)
-        at = r * x.shape[1] + column
-        sum_rows(mode, flat_x, at, flat_rows, first, dim, pitch, inverse, start, stop, weights, scale)
-        if linear_column >= 0:
-            sum_rows(
-                True, flat_x, r * x.shape[1] + linear_column, flat_rows, 0, 1, pitch, inverse, start, stop, weights,
-                scale,
-            )  # fmt: skip
-    if offsets.size == 2:
-        for r in range(1, x.shape[0]):
-            for d in range(dim):
-                x[r, column + d] = x[0, column + d]
-            if linear_column >= 0:
-                x[r, linear_column] = x[0, linear_column]
-
-
-@kernel
-def _pool_backward(
-    mode: Mode, dx: F32, inverse: I32, offsets: I32, weights: F32 | None, mean: bool, shape: Any, column: int,
-    linear_column: int, out: F32,
-) -> None:  # fmt: skip
-    """Compiled as `_pool`."""
-    flat_dx, flat_out = dx.reshape(-1), out.reshape(-1)
-    dim, pitch = size_of(shape[0]), out.shape[1]
-    first = pitch - dim
-    for r in range(offsets.size - 1):
-        start, stop = int(offsets[r]), int(offsets[r + 1])
-        scale = _share(start, stop, mean)
-        for j in range(start, stop):
-            if j + AHEAD < inverse.size:
-                prefetch_to_write(flat_out, np.int64(inverse[j + AHEAD]) * pitch)
-            row = np.int64(inverse[j])
-            share = weighted(scale, weights, j)
-            add_row(mode, flat_out, row * pitch + first, flat_dx, r * dx.shape[1] + column, dim, share)
-            if linear_column >= 0:
-                flat_out[row * pitch] += dx[r, linear_column] * share
 
 
 @kernel

@@ -8,7 +8,7 @@ import numpy as np
 from kuberec_runtime.table.admission import Counts
 from kuberec_runtime.table.buckets import I64
 from kuberec_runtime.table.initial import F32
-from kuberec_runtime.table.kernels import CHECKPOINT_BIT, PUBLICATION_BIT
+from kuberec_runtime.table.marks import CHECKPOINT_BIT, PUBLICATION_BIT
 
 Consumer = Literal["checkpoint", "publication"]
 CONSUMERS: dict[str, int] = {"checkpoint": CHECKPOINT_BIT, "publication": PUBLICATION_BIT}

@@ -22,6 +22,7 @@ from kuberec_runtime.table.buckets import I64, mix64
 from kuberec_runtime.table.compiled import kernel
 from kuberec_runtime.table.errors import TableFull
 from kuberec_runtime.table.lanes import prefetch
+from kuberec_runtime.table.marks import unmark
 
 PARTITIONS = 256
 SLOTS = 5
@@ -220,7 +221,7 @@ def erase_rows(
 ) -> int:  # fmt: skip
     """Takes keys out of the index, frees their rows and clears their marks; returns how many there were.
 
-    Arguments as of `insert_rows`; `dirty` is uint8, one byte per row. Absent keys are passed over.
+    Arguments as of `insert_rows`; `dirty` has the marks of rows, see `marks`. Absent keys are passed over.
     """
     n = keys.size
     gone = 0
@@ -242,7 +243,7 @@ def erase_rows(
         count[part] -= 1
         key_of_row[row] = -2 - ends[1]
         ends[1] = row
-        dirty[row] = 0
+        unmark(dirty, row)
         gone += 1
     return gone
 

@@ -1,12 +1,13 @@
-"""Loops over rows: gather, one optimizer step, scatter, and the scans of dirty marks.
+"""Loops over rows: gather, one optimizer step, scatter.
 
 All run without the GIL and allocate nothing but a 64-byte scratch. Rows are prefetched `AHEAD` iterations before use: a
-row is somewhere in gigabytes, and waiting for one line at a time would cost 100 ns each.
+row is somewhere in gigabytes, and waiting for one line at a time would cost 100 ns each. What is only read is asked for
+once: past the outer caches, so that the line beside it, which nobody wants, does not come along.
 
 Arguments named alike mean the same: `mode` is None for vector instructions and True for scalars; `rows` begins with the
 first body, `tails` with the first tail, and `bits` is the latter as uint32; `index` has int64 row numbers;
 `shape` has floats from one body and from one tail to the next and of the weights, as `RowLayout.step_shape` gives them;
-`dirty` has one byte per row.
+`dirty` has the marks of rows, see `marks`.
 """
 
 from typing import Any
@@ -15,34 +16,35 @@ import numba as nb
 import numpy as np
 
 from kuberec_runtime.table.compiled import kernel
-from kuberec_runtime.table.lanes import prefetch, prefetch_to_write, trailing_zeros
+from kuberec_runtime.table.lanes import prefetch, prefetch_once, prefetch_to_write
+from kuberec_runtime.table.marks import BOTH, mark
 from kuberec_runtime.table.rowops import adagrad_row, adam_row, add_squares, copy_row, ftrl_row, sgd_row, tree_sum
 from kuberec_runtime.table.sizes import LINE, fills_lines, size_of
 
 AHEAD = 32
-CHECKPOINT_BIT, PUBLICATION_BIT = 1, 2
-BOTH = CHECKPOINT_BIT | PUBLICATION_BIT
 DIGIT, LAST_DIGIT = 256, 512
 """Base of the digits that Adam's step count is cut into, and places for each: the last one may go up to 256."""
 
 
 @nb.njit(inline="always")
-def _prefetch_row(rows: Any, bits: Any, dirty: Any, row: int, shape: Any) -> None:
-    pitch, tail_pitch = size_of(shape[0]), size_of(shape[1])
+def _prefetch_row(rows: Any, bits: Any, row: int, grads: Any, i: int, shape: Any) -> None:
+    """Prefetches a row's body and tail, and its gradient: what else is under way keeps the processor from that."""
+    pitch, tail_pitch, width = size_of(shape[0]), size_of(shape[1]), size_of(shape[2])
     at = row * pitch
     for j in range(0, pitch, LINE):
         prefetch_to_write(rows, at + j)
     if not fills_lines(shape[0]):
         prefetch_to_write(rows, at + pitch - 1)
     prefetch_to_write(bits, row * tail_pitch)
-    prefetch_to_write(dirty, row)
+    for j in range(0, width, LINE):
+        prefetch(grads, i * width + j)
 
 
 @nb.njit(inline="always")
 def _pushed(bits: Any, dirty: Any, row: int, counters: int, now: np.uint32) -> None:
     bits[counters] += np.uint32(1)
     bits[counters + 1] = now
-    dirty[row] = np.uint8(BOTH)
+    mark(dirty, row, BOTH)
 
 
 @kernel
@@ -53,10 +55,10 @@ def gather(mode: Any, rows: Any, index: Any, n: int, shape: Any, out: Any) -> No
         if i + AHEAD < n:
             at = index[i + AHEAD] * pitch
             for j in range(0, width, LINE):
-                prefetch(rows, at + j)
+                prefetch_once(rows, at + j)
                 prefetch_to_write(out, (i + AHEAD) * width + j)
             if not fills_lines(shape[0]):
-                prefetch(rows, at + width - 1)
+                prefetch_once(rows, at + width - 1)
         if index[i] >= 0:
             copy_row(mode, out, i * width, rows, index[i] * pitch, width)
 
@@ -116,7 +118,7 @@ def rowwise_adagrad(
     share = np.float32(1.0) / np.float32(width)
     for i in range(n):
         if i + AHEAD < n:
-            _prefetch_row(rows, bits, dirty, index[i + AHEAD], shape)
+            _prefetch_row(rows, bits, index[i + AHEAD], grads, i + AHEAD, shape)
         at, tail = index[i] * pitch, index[i] * tail_pitch
         for j in range(16):
             acc[j] = np.float32(0.0)
@@ -136,7 +138,7 @@ def adagrad(
     pitch, tail_pitch, width = size_of(shape[0]), size_of(shape[1]), size_of(shape[2])
     for i in range(n):
         if i + AHEAD < n:
-            _prefetch_row(rows, bits, dirty, index[i + AHEAD], shape)
+            _prefetch_row(rows, bits, index[i + AHEAD], grads, i + AHEAD, shape)
         at = index[i] * pitch
         adagrad_row(mode, rows, at, at + width, grads, i * width, width, rate, epsilon)
         _pushed(bits, dirty, index[i], index[i] * tail_pitch, now)
@@ -158,7 +160,7 @@ def adam(
     pitch, tail_pitch, width = size_of(shape[0]), size_of(shape[1]), size_of(shape[2])
     for i in range(n):
         if i + AHEAD < n:
-            _prefetch_row(rows, bits, dirty, index[i + AHEAD], shape)
+            _prefetch_row(rows, bits, index[i + AHEAD], grads, i + AHEAD, shape)
         at, tail = index[i] * pitch, index[i] * tail_pitch
         count = tails[tail] + np.float32(1.0)
         tails[tail] = count
@@ -186,7 +188,7 @@ def ftrl(
     pitch, tail_pitch, width = size_of(shape[0]), size_of(shape[1]), size_of(shape[2])
     for i in range(n):
         if i + AHEAD < n:
-            _prefetch_row(rows, bits, dirty, index[i + AHEAD], shape)
+            _prefetch_row(rows, bits, index[i + AHEAD], grads, i + AHEAD, shape)
         at = index[i] * pitch
         ftrl_row(mode, rows, at, at + width, at + 2 * width, grads, i * width, width, inverse, epsilon, l1, l2)
         _pushed(bits, dirty, index[i], index[i] * tail_pitch, now)
@@ -201,35 +203,10 @@ def sgd(
     pitch, tail_pitch, width = size_of(shape[0]), size_of(shape[1]), size_of(shape[2])
     for i in range(n):
         if i + AHEAD < n:
-            _prefetch_row(rows, bits, dirty, index[i + AHEAD], shape)
+            _prefetch_row(rows, bits, index[i + AHEAD], grads, i + AHEAD, shape)
         at = index[i] * pitch
         sgd_row(mode, rows, at, grads, i * width, width, rate)
         _pushed(bits, dirty, index[i], index[i] * tail_pitch, now)
-
-
-@nb.njit(inline="always")
-def _in_every_byte(bit: np.uint8) -> np.int64:
-    mask = np.int64(0)
-    for j in range(8):
-        mask |= np.int64(bit) << np.int64(8 * j)
-    return mask
-
-
-@kernel
-def scan_dirty(words: Any, n: int, bit: np.uint8, out: Any) -> int:
-    """Writes the numbers of rows with `bit` set into out, ascending; returns how many. `words` is `dirty` as int64."""
-    mask = _in_every_byte(bit)
-    found = 0
-    for block in range((n + 7) // 8):
-        left = words[block] & mask
-        while left != 0:
-            row = 8 * block + (trailing_zeros(left) >> 3)
-            if row >= n:
-                break
-            out[found] = row
-            found += 1
-            left &= left - 1
-    return found
 
 
 @kernel
@@ -244,33 +221,3 @@ def scan_live(keys: Any, n: int, out: Any) -> int:
         out[found] = i
         found += int(keys[i] >= 0)
     return found
-
-
-@kernel
-def count_dirty(dirty: Any, words: Any, n: int, bit: np.uint8) -> int:
-    """Number of rows with `bit` set among the first n."""
-    mask = _in_every_byte(bit)
-    found = 0
-    for block in range((n + 7) // 8):
-        if words[block] & mask == 0:
-            continue
-        for i in range(8 * block, min(8 * block + 8, n)):
-            if dirty[i] & bit:
-                found += 1
-    return found
-
-
-@kernel
-def clear_bit(dirty: Any, index: Any, n: int, bit: np.uint8) -> None:
-    """Clears `bit` of the rows index[:n]."""
-    keep = np.uint8(~bit)
-    for i in range(n):
-        dirty[index[i]] &= keep
-
-
-@kernel
-def set_bit(dirty: Any, index: Any, n: int, bit: np.uint8) -> None:
-    """Sets `bit` of the rows index[:n]; negative numbers are passed over."""
-    for i in range(n):
-        if index[i] >= 0:
-            dirty[index[i]] |= bit

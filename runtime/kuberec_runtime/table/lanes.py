@@ -48,7 +48,7 @@ def _sqrt(builder: Any, value: Any, lanes: int) -> Any:
     return builder.call(function, [value])
 
 
-def _prefetch(write: int) -> Any:
+def _prefetch(write: int, locality: int = 3) -> Any:
     @intrinsic
     def prefetch(typingctx: Any, array: Any, index: Any) -> Any:
         """Asks for the cache line of `array[index]`; any index is safe, a wrong one is only useless."""
@@ -60,7 +60,7 @@ def _prefetch(write: int) -> Any:
             pointer = builder.bitcast(builder.gep(value.data, [args[1]]), byte)
             kind = ir.FunctionType(ir.VoidType(), [byte, _I32, _I32, _I32])
             function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-            builder.call(function, [pointer, *(ir.Constant(_I32, flag) for flag in (write, 3, 1))])
+            builder.call(function, [pointer, *(ir.Constant(_I32, flag) for flag in (write, locality, 1))])
             return context.get_dummy_value()
 
         return signature, codegen
@@ -286,6 +286,7 @@ def tree16(typingctx: Any, acc: Any) -> Any:
 
 
 prefetch, prefetch_to_write = _prefetch(0), _prefetch(1)
+prefetch_once = _prefetch(0, 0)
 copy16, copy8, copy4 = _copy(16), _copy(8), _copy(4)
 axpy16, axpy8, axpy4 = _axpy(16), _axpy(8), _axpy(4)
 sum16, sum8, sum4 = _sum(16), _sum(8), _sum(4)

@@ -7,6 +7,7 @@ from kuberec_runtime.table.arena import Arena, physical_memory
 from kuberec_runtime.table.buckets import I64
 from kuberec_runtime.table.initial import F32
 from kuberec_runtime.table.layout import RowLayout
+from kuberec_runtime.table.marks import ROWS_IN_WORD, words_of
 
 _MOST_ROWS = 2**31 - 1
 
@@ -20,8 +21,7 @@ class Slab:
         tails: float32, flat, `layout.tail_pitch` for every row.
         bits: `tails` as uint32.
         keys: int64, the key of each row; negative where there is none.
-        dirty: uint8, one byte for each row.
-        words: `dirty` as int64.
+        dirty: uint8, marks, see `marks`; `words` is the same as int64.
         most: how many rows there is room for.
     """
 
@@ -37,9 +37,10 @@ class Slab:
             most = min(most, self.tails.size // layout.tail_pitch - 1)
         self.bits: npt.NDArray[np.uint32] = self.tails.view(np.uint32)
         self.keys: I64 = Arena((most + 1) * 8).bytes.view(np.int64)
-        self.dirty: npt.NDArray[np.uint8] = Arena(most + 8).bytes
-        self.words: I64 = self.dirty[: self.dirty.size // 8 * 8].view(np.int64)
-        self.most = min(most, self.keys.size - 1, self.words.size * 8)
+        marks = Arena(8 * words_of(most)).bytes
+        self.words: I64 = marks[: marks.size // 8 * 8].view(np.int64)
+        self.dirty: npt.NDArray[np.uint8] = self.words.view(np.uint8)
+        self.most = min(most, self.keys.size - 1, self.words.size * ROWS_IN_WORD)
 
     def raw(self, used: int) -> F32:
         """A copy of the first rows, body and tail: float32, shape (used, stride)."""

@@ -19,7 +19,7 @@ import numpy as np
 
 from kuberec_api.model import Initializer, SparseOptimizer
 from kuberec_runtime.table.admission import Counts, Sketch
-from kuberec_runtime.table.arena import Arena, physical_memory
+from kuberec_runtime.table.arena import Arena, lines, physical_memory
 from kuberec_runtime.table.buckets import I64
 from kuberec_runtime.table.copies import CONSUMERS, Consumer, Rows
 from kuberec_runtime.table.errors import TableError, TableFull
@@ -27,10 +27,12 @@ from kuberec_runtime.table.eviction import Verdict, judge_rows
 from kuberec_runtime.table.extract import MOST_PARTS, extract, live, marked
 from kuberec_runtime.table.index import Index, erase_rows, find_rows, insert_rows
 from kuberec_runtime.table.initial import F32, KIND_CODE, fill_rows
-from kuberec_runtime.table.kernels import clear_bit, count_dirty, gather, scatter_raw, set_bit
+from kuberec_runtime.table.kernels import gather, scatter_raw
 from kuberec_runtime.table.layout import RowLayout
+from kuberec_runtime.table.marks import clear, count, mark_rows, words_of
 from kuberec_runtime.table.mode import row_mode
 from kuberec_runtime.table.optimizers import row_step
+from kuberec_runtime.table.recent import Recent
 from kuberec_runtime.table.room import Room
 from kuberec_runtime.table.slab import Slab
 
@@ -84,6 +86,7 @@ class Table:
         self.dropped = 0
         """Gradients of keys that have no row yet."""
         self._clock = 0
+        self._recent = Recent()
         self._scratch: I64 = np.empty(0, np.int64)
         self._fresh: I64 = np.empty(0, np.int64)
         self._reach = 0
@@ -122,14 +125,14 @@ class Table:
 
     @property
     def row_bytes(self) -> int:
-        """Bytes of a row, its key and its marks."""
-        return self.layout.row_bytes + 8 + 1
+        """Bytes of a row and its key."""
+        return self.layout.row_bytes + 8
 
     @property
     def memory_bytes(self) -> int:
         """Bytes of rows, keys, marks, the index, and what is kept for takes; address space beyond is free."""
-        rows = -(-self._used * self.row_bytes // 4096) * 4096 + self._reach * 8
-        rows += sum(room.committed for room in self._rooms.values())
+        rows = -(-self._used * self.row_bytes // 4096) * 4096 + 8 * words_of(self._used) + self._reach * 8
+        rows += sum(room.committed for room in self._rooms.values()) + self._recent.memory_bytes
         gone = sum(keys.nbytes for parts in self._gone.values() for keys in parts)
         return rows + self._index.memory_bytes + gone + (self._sketch.memory_bytes if self._sketch else 0)
 
@@ -159,13 +162,14 @@ class Table:
         """
         n, width = keys.size, self.layout.width
         if out is None:
-            out = np.empty((n, width), np.float32)
+            out = lines(np.float32, n, width)
         elif out.shape != (n, width) or out.dtype != np.float32 or not out.flags.c_contiguous:
             raise TableError(f"out must be C-ordered float32 of shape {(n, width)}, got {out.dtype} {out.shape}")
         flat = out.reshape(-1)
         with self._lock:
             if self._sketch is None:
-                self._rows_of(keys)
+                # A search is slow in large tables only, where this comes to a byte a row.
+                self._recent.note(keys, self._rows_of(keys)[:n], self._used // 16)
             elif self._find(keys):
                 absent = np.flatnonzero(self._scratch[:n] < 0)
                 self._fill(flat, absent, keys[absent], width)
@@ -193,7 +197,9 @@ class Table:
         flat = np.ascontiguousarray(grads).reshape(-1)
         stamp = np.uint32((int(time.time()) if now is None else now) & 0xFFFFFFFF)
         with self._lock:
-            index = self._rows_of(keys, admit=self._sketch is not None)
+            index = self._recent.take(keys) if keys.ndim == 1 else None
+            if index is None:
+                index = self._rows_of(keys, admit=self._sketch is not None)
             if self._sketch is not None:
                 kept = np.flatnonzero(index[:n] >= 0)
                 if kept.size < n:
@@ -207,26 +213,23 @@ class Table:
 
     def take_dirty(self, consumer: Consumer, full: bool = False) -> Rows:
         """Copies the rows pushed since this consumer's last take (all if `full`) and clears this consumer's marks."""
-        bit, slab = np.uint8(CONSUMERS[consumer]), self._slab
+        bit, slab = CONSUMERS[consumer], self._slab
         with self._lock:
             used = self._used
             removed = self._removed(consumer, bit)
             if full and not self._free:
-                rows = Rows(slab.keys[:used].copy(), slab.raw(used))
-                slab.dirty[:used] &= ~bit
+                keys, raw = slab.keys[:used].copy(), slab.raw(used)
             else:
-                scan = live(slab.keys) if full else marked(slab.words, bit)
-                copied = extract(self._mode, slab, used, scan, self._numbers, self._rooms[consumer])
-                rows = Rows(copied.keys, copied.raw)
-                self._reach = max(self._reach, rows.keys.size)
-                for part in copied.parts:
-                    clear_bit(slab.dirty[part.start :], part.numbers, part.numbers.size, bit)
+                wanted = live(slab.keys) if full else marked(slab.words, bit)
+                keys, raw = extract(self._mode, slab, used, wanted, self._numbers, self._rooms[consumer])
+                self._reach = max(self._reach, keys.size)
+            clear(slab.words[: words_of(used)], bit)
             if consumer in self._gone:
                 self._gone[consumer] = []
             counts = self._sketch.copy() if self._sketch is not None and consumer == "checkpoint" else None
-        return Rows(rows.keys, rows.raw, np.unique(removed), counts)
+        return Rows(keys, raw, np.unique(removed), counts)
 
-    def _removed(self, consumer: Consumer, bit: np.uint8) -> I64:
+    def _removed(self, consumer: Consumer, bit: int) -> I64:
         """Removed keys without a row, some of them twice; those that came back are marked."""
         parts = list(self._gone.get(consumer, ()))
         mine = sum(keys.size for keys in parts)
@@ -236,27 +239,27 @@ class Table:
             return np.zeros(0, np.int64)
         keys = np.concatenate(parts)
         self._find(keys)
-        set_bit(self._slab.dirty, self._scratch, mine, bit)
+        mark_rows(self._slab.dirty, self._scratch, mine, bit)
         return keys[self._scratch[: keys.size] < 0]
 
     def dirty(self, consumer: Consumer) -> int:
         """Number of rows with the consumer's mark."""
         with self._lock:
-            return int(count_dirty(self._slab.dirty, self._slab.words, self._used, np.uint8(CONSUMERS[consumer])))
+            return count(self._slab.words[: words_of(self._used)], CONSUMERS[consumer])
 
     def redirty(self, consumer: Consumer, keys: I64) -> None:
         """Marks rows again that were taken but not written; keys that have no row count as removed."""
         with self._lock:
             absent = self._find(keys)
-            set_bit(self._slab.dirty, self._scratch, keys.size, np.uint8(CONSUMERS[consumer]))
+            mark_rows(self._slab.dirty, self._scratch, keys.size, CONSUMERS[consumer])
             if absent and consumer in self._gone:
                 self._gone[consumer].append(keys[self._scratch[: keys.size] < 0])
 
     def mark_all_dirty(self, consumer: Consumer) -> None:
         """Marks every row: the consumer's next take copies the whole table."""
         with self._lock:
-            live = self._slab.keys[: self._used] >= 0
-            self._slab.dirty[: self._used] |= live.view(np.uint8) * np.uint8(CONSUMERS[consumer])
+            rows = np.flatnonzero(self._slab.keys[: self._used] >= 0)
+            mark_rows(self._slab.dirty, rows, rows.size, CONSUMERS[consumer])
 
     def remove(self, keys: I64, consumers: Sequence[Consumer] = ("checkpoint", "publication")) -> int:
         """Removes the rows of `keys`, and remembers all of them for `consumers`; returns how many rows there were.
@@ -295,6 +298,7 @@ class Table:
             )
         )  # fmt: skip
         self._free += gone
+        self._recent.clear()
         for consumer in consumers:
             if consumer in self._gone:
                 self._gone[consumer].append(keys)

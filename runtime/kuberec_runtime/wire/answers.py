@@ -14,6 +14,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from kuberec_api.training import RowType
+from kuberec_runtime.table.arena import lines
 from kuberec_runtime.table.buckets import I64
 from kuberec_runtime.table.errors import TableError
 from kuberec_runtime.table.initial import F32
@@ -37,7 +38,7 @@ class Answers:
 
     def __init__(self, state: ShardState, channel: Channel, session: Session, values: RowType) -> None:
         self._state, self._channel, self._session, self._values = state, channel, session, values
-        self._rows = np.empty(PIECE // 4, np.float32)
+        self._rows = lines(np.float32, PIECE // 4)
         self._keys: I64 = np.empty(0, np.int64)
 
     def pull(self, pull: Pull) -> None:

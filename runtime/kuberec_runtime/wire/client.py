@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kuberec_api.training import RowType
+from kuberec_runtime.table.arena import lines
 from kuberec_runtime.table.buckets import I64
 from kuberec_runtime.table.initial import F32
 from kuberec_runtime.wire import messages
@@ -60,7 +61,7 @@ class _Room:
         region = self._arena.take(size) if self._arena is not None and self.shared else None
         if region is None:
             self.shared = False
-            return np.empty(shape, dtype), 0
+            return lines(dtype, *shape), 0
         return lease(region, dtype, *shape), region.place * LINE
 
 

@@ -12,7 +12,8 @@ from featuregen.compiler import compile_plan
 from featuregen.results import Column, Features
 from kuberec_api import RecModel
 from kuberec_api.layout import NetworkError, build_layout
-from kuberec_runtime.models.embed import assemble, dedupe, gradients, group, plan_lookup, pool, pool_backward, squash
+from kuberec_runtime.models.embed import assemble, dedupe, gradients, group, plan_lookup, squash
+from kuberec_runtime.models.pooling import Grid, fits_grid, pool, pool_backward, pool_grid, pool_grid_backward
 from kuberec_runtime.table.buckets import key_of, shard_of
 
 FEED = Path(__file__).parents[3] / "examples" / "feed.yaml"
@@ -184,6 +185,44 @@ def test_pooling_equals_the_plain_sum_and_its_transpose_is_the_gradient(
     pool_backward(dx, inverse, offsets, weights, mean, linear, 1, 0 if linear else -1, out)
     wanted = matrix.T @ (dx if linear else dx[:, 1:])
     np.testing.assert_allclose(out, wanted, rtol=1e-4, atol=1e-4)
+
+
+@settings(deadline=None)
+@given(st.integers(1, 20), st.integers(1, 40), st.sampled_from([3, 16]), st.booleans(), st.integers(0, 2**31))
+def test_a_grid_is_pooled_to_the_bits_of_its_slots(slots: int, n: int, dim: int, linear: bool, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    unique = 11
+    rows = rng.standard_normal((unique, dim + linear)).astype(np.float32)
+    rows[0] = -0.0  # a sum that begins with zero makes +0.0 of it
+    inverse = rng.integers(0, unique, (n, slots)).astype(np.int32)
+    columns = slots + rng.permutation(slots) * dim
+    linear_columns = np.where(rng.random(slots) < 0.5, np.arange(slots), -1) if linear else np.full(slots, -1)
+    grid = Grid(dim, dim + linear, inverse, columns, linear_columns)
+    x, expected = (np.full((n, slots * (dim + 1)), 7, np.float32) for _ in range(2))
+    pool_grid(rows, grid, x)
+    offsets = np.arange(n + 1, dtype=np.int32)
+    dx, out, wanted = rng.standard_normal(x.shape).astype(np.float32), np.zeros_like(rows), np.zeros_like(rows)
+    for s in range(slots):
+        way = np.ascontiguousarray(inverse[:, s]), offsets, None, False, linear
+        pool(rows, *way, expected, columns[s], linear_columns[s])
+        pool_backward(dx, *way, columns[s], linear_columns[s], wanted)
+    assert x.tobytes() == expected.tobytes()
+    pool_grid_backward(dx, grid, out)
+    np.testing.assert_allclose(out, wanted, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("offsets", "weights", "fits"),
+    [([0, 1, 2, 3], None, True), ([0, 1, 2, 3], [1, 1, 1], False), ([0, 2, 2, 3], None, False), ([0, 3], None, False)],
+)
+def test_a_grid_takes_one_id_a_sample(offsets: list[int], weights: list[float] | None, fits: bool) -> None:
+    column = Column(
+        len(offsets) - 1,
+        np.arange(3),
+        np.array(offsets, np.int32),
+        weights=None if weights is None else np.array(weights, np.float32),
+    )
+    assert fits_grid(column, 3) is fits
 
 
 def test_one_user_row_is_copied_to_every_candidate() -> None:

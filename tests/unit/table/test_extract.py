@@ -6,21 +6,24 @@ import pytest
 from kuberec_api.model import SparseOptimizerKind
 from kuberec_runtime.table.extract import MOST_PARTS, PART_ROWS, Scan, extract, live, marked
 from kuberec_runtime.table.layout import RowLayout
+from kuberec_runtime.table.marks import CHECKPOINT_BIT, PUBLICATION_BIT, mark_rows, words_of
 from kuberec_runtime.table.mode import row_mode
 from kuberec_runtime.table.room import Room
 from kuberec_runtime.table.slab import Slab
 
 LAYOUTS = [RowLayout.of(4, SparseOptimizerKind.ROWWISE_ADAGRAD), RowLayout.of(16, SparseOptimizerKind.ADAGRAD)]
-BIT = np.uint8(1)
 
 
 @pytest.mark.parametrize("used", [0, 1, 1000, 2 * PART_ROWS, 2 * PART_ROWS + 5, 5 * PART_ROWS + 777])
 @pytest.mark.parametrize("share", [0.0, 0.1, 1.0])
 def test_marked_rows_in_order(used: int, share: float) -> None:
     rng = np.random.default_rng(used)
-    dirty = np.zeros(used + 16 & ~7, np.uint8)
-    dirty[:used] = (rng.random(used) < share) * BIT | 2  # another consumer's mark, which says nothing
-    assert_copies(used, marked(dirty.view(np.int64), BIT), np.flatnonzero(dirty[:used] & BIT))
+    words = np.zeros(words_of(used) + 1, np.int64)
+    wanted = np.flatnonzero(rng.random(used) < share)
+    mark_rows(words.view(np.uint8), wanted, wanted.size, CHECKPOINT_BIT)
+    # Another consumer's mark says nothing.
+    mark_rows(words.view(np.uint8), np.arange(used), used, PUBLICATION_BIT)
+    assert_copies(used, marked(words, CHECKPOINT_BIT), wanted)
 
 
 def test_rows_that_have_a_key() -> None:
@@ -42,15 +45,12 @@ def assert_copies(used: int, scan: Scan, wanted: np.ndarray) -> None:
         slab.rows[: used * layout.pitch] = rng.random(used * layout.pitch).astype(np.float32)
         if layout.apart:
             slab.tails[: used * layout.tail_pitch] = rng.random(used * layout.tail_pitch).astype(np.float32)
-        copied = extract(row_mode(), slab, used, scan, np.empty(used + MOST_PARTS, np.int64), Room(1 << 20))
-        assert np.array_equal(copied.keys, slab.keys[wanted])
-        assert np.array_equal(copied.raw, slab.raw(used)[wanted])
-        assert np.array_equal(
-            copied.raw[:, : layout.body], slab.rows[wanted[:, None] * layout.pitch + np.arange(layout.body)]
-        )
+        copied, raw = extract(row_mode(), slab, used, scan, np.empty(used + MOST_PARTS, np.int64), Room(1 << 20))
+        assert np.array_equal(copied, slab.keys[wanted])
+        assert np.array_equal(raw, slab.raw(used)[wanted])
+        assert np.array_equal(raw[:, : layout.body], slab.rows[wanted[:, None] * layout.pitch + np.arange(layout.body)])
         tails = slab.tails[wanted[:, None] * layout.tail_pitch + np.arange(layout.tail)]
-        assert np.array_equal(copied.raw[:, layout.body :], tails)
-        assert np.array_equal(np.concatenate([p.start + p.numbers for p in copied.parts]), wanted)
+        assert np.array_equal(raw[:, layout.body :], tails)
 
 
 def test_memory_is_lent_to_one_array_at_a_time_and_comes_back_with_its_last_view() -> None:
