@@ -15,7 +15,7 @@ from kuberec_runtime.table.buckets import I64
 from kuberec_runtime.table.initial import F32
 from kuberec_runtime.table.kernels import gather_raw, scan_live
 from kuberec_runtime.table.marks import ROWS_IN_WORD, scan, words_of
-from kuberec_runtime.table.room import Room
+from kuberec_runtime.table.room import Rooms
 from kuberec_runtime.table.slab import Slab
 
 MOST_PARTS = 4
@@ -49,7 +49,7 @@ def live(keys: I64) -> Scan:
     return lambda start, stop, out: int(scan_live(keys[start:stop], stop - start, out))
 
 
-def extract(mode: Any, slab: Slab, used: int, wanted: Scan, numbers: I64, room: Room) -> tuple[I64, F32]:
+def extract(mode: Any, slab: Slab, used: int, wanted: Scan, numbers: I64, rooms: Rooms) -> tuple[I64, F32]:
     """Copies wanted rows: their keys, int64 (n,), and float32 (n, stride), in order of row numbers.
 
     Args:
@@ -58,7 +58,7 @@ def extract(mode: Any, slab: Slab, used: int, wanted: Scan, numbers: I64, room: 
         used: rows to look at, from the first.
         wanted: says which rows.
         numbers: int64, scratch of at least `used + MOST_PARTS` elements.
-        room: where the copy goes if it is at most `KEPT_SHARE` of all rows.
+        rooms: where the copy goes if it is at most `KEPT_SHARE` of all rows.
     """
     layout = slab.layout
     count = max(1, min(MOST_PARTS, len(os.sched_getaffinity(0)), used // PART_ROWS))
@@ -75,8 +75,9 @@ def extract(mode: Any, slab: Slab, used: int, wanted: Scan, numbers: I64, room: 
         found = list(threads.map(find, range(count)))
         ends = np.cumsum([part.size for part in found]).tolist()
         parts = [_Part(s, part, end - part.size) for s, part, end in zip(starts, found, ends, strict=True)]
-        raw = room.floats((ends[-1], layout.stride), max(LEAST_KEPT, int(KEPT_SHARE * used * layout.row_bytes)))
-        copied = np.empty(ends[-1], np.int64)
+        most = max(LEAST_KEPT, int(KEPT_SHARE * used * layout.row_bytes))
+        raw = rooms.rows.array(np.float32, (ends[-1], layout.stride), most)
+        copied = rooms.keys.array(np.int64, (ends[-1],), most)
 
         def copy(part: _Part) -> None:
             n, here = part.numbers.size, slice(part.at, part.at + part.numbers.size)

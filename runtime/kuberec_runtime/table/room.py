@@ -2,20 +2,21 @@
 
 import math
 import threading
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from kuberec_runtime.table.arena import Arena
-from kuberec_runtime.table.initial import F32
 
 
 class _Lease:
     """Lends the memory for as long as an array sees it: arrays made of this keep it alive."""
 
-    def __init__(self, room: "Room", shape: tuple[int, ...]) -> None:
+    def __init__(self, room: "Room", dtype: type[np.generic], shape: tuple[int, ...]) -> None:
         self._room = room
         self.__array_interface__ = {
-            "shape": shape, "typestr": "<f4", "data": (room.address, False), "version": 3,
+            "shape": shape, "typestr": np.dtype(dtype).str, "data": (room.address, False), "version": 3,
         }  # fmt: skip
 
     def __del__(self) -> None:
@@ -36,13 +37,26 @@ class Room:
         self.committed = 0
         """Bytes that are held."""
 
-    def floats(self, shape: tuple[int, ...], most: int) -> F32:
-        """An array of float32, not cleared, in this memory until its last view is gone.
+    def array(self, dtype: type[np.generic], shape: tuple[int, ...], most: int) -> npt.NDArray[Any]:
+        """An array, not cleared, in this memory until its last view is gone.
 
         If the memory is lent already, or more than `most` bytes are asked for, the array is one of its own.
         """
-        size = 4 * math.prod(shape)
+        size = np.dtype(dtype).itemsize * math.prod(shape)
         if not 0 < size <= min(most, self._arena.size) or not self.lent.acquire(blocking=False):
-            return np.empty(shape, np.float32)
+            return np.empty(shape, dtype)
         self.committed = max(self.committed, size)
-        return np.asarray(_Lease(self, shape))
+        return np.asarray(_Lease(self, dtype, shape))
+
+
+class Rooms:
+    """Where one consumer's copies go: their rows, and their keys, which some keep longer."""
+
+    def __init__(self, most: int, row_bytes: int) -> None:
+        self.rows = Room(most * row_bytes)
+        self.keys = Room(most * 8)
+
+    @property
+    def committed(self) -> int:
+        """Bytes that are held."""
+        return self.rows.committed + self.keys.committed

@@ -33,7 +33,7 @@ from kuberec_runtime.table.marks import clear, count, mark_rows, words_of
 from kuberec_runtime.table.mode import row_mode
 from kuberec_runtime.table.optimizers import row_step
 from kuberec_runtime.table.recent import Recent
-from kuberec_runtime.table.room import Room
+from kuberec_runtime.table.room import Rooms
 from kuberec_runtime.table.slab import Slab
 
 __all__ = ["CONSUMERS", "Consumer", "Rows", "Table"]
@@ -92,7 +92,7 @@ class Table:
         self._reach = 0
         # Kept, because touching fresh pages would cost as much as the scan; committed only as far as takes reach.
         self._numbers: I64 = Arena((self._slab.most + MOST_PARTS) * 8).bytes.view(np.int64)
-        self._rooms = {consumer: Room(self._slab.most * self.layout.row_bytes) for consumer in CONSUMERS}
+        self._rooms = {consumer: Rooms(self._slab.most, self.layout.row_bytes) for consumer in CONSUMERS}
 
     def _warm_up(self) -> None:
         """Compiles every kernel before the shard says it is ready, on a row that is thrown away."""

@@ -8,7 +8,7 @@ from kuberec_runtime.table.extract import MOST_PARTS, PART_ROWS, Scan, extract, 
 from kuberec_runtime.table.layout import RowLayout
 from kuberec_runtime.table.marks import CHECKPOINT_BIT, PUBLICATION_BIT, mark_rows, words_of
 from kuberec_runtime.table.mode import row_mode
-from kuberec_runtime.table.room import Room
+from kuberec_runtime.table.room import Room, Rooms
 from kuberec_runtime.table.slab import Slab
 
 LAYOUTS = [RowLayout.of(4, SparseOptimizerKind.ROWWISE_ADAGRAD), RowLayout.of(16, SparseOptimizerKind.ADAGRAD)]
@@ -45,7 +45,7 @@ def assert_copies(used: int, scan: Scan, wanted: np.ndarray) -> None:
         slab.rows[: used * layout.pitch] = rng.random(used * layout.pitch).astype(np.float32)
         if layout.apart:
             slab.tails[: used * layout.tail_pitch] = rng.random(used * layout.tail_pitch).astype(np.float32)
-        copied, raw = extract(row_mode(), slab, used, scan, np.empty(used + MOST_PARTS, np.int64), Room(1 << 20))
+        copied, raw = extract(row_mode(), slab, used, scan, np.empty(used + MOST_PARTS, np.int64), Rooms(1 << 14, 64))
         assert np.array_equal(copied, slab.keys[wanted])
         assert np.array_equal(raw, slab.raw(used)[wanted])
         assert np.array_equal(raw[:, : layout.body], slab.rows[wanted[:, None] * layout.pitch + np.arange(layout.body)])
@@ -55,17 +55,17 @@ def assert_copies(used: int, scan: Scan, wanted: np.ndarray) -> None:
 
 def test_memory_is_lent_to_one_array_at_a_time_and_comes_back_with_its_last_view() -> None:
     room = Room(1 << 20)
-    first = room.floats((10, 4), 1 << 20)
+    first = room.array(np.float32, (10, 4), 1 << 20)
     first[:] = 1.0
-    other = room.floats((10, 4), 1 << 20)
+    other = room.array(np.float32, (10, 4), 1 << 20)
     other[:] = 2.0
     view = first[3:5].reshape(-1)
     del first
-    third = room.floats((2, 4), 1 << 20)
+    third = room.array(np.float32, (2, 4), 1 << 20)
     third[:] = 3.0
     assert (view == 1.0).all(), "a view of the first array still sees the memory"
     del view
-    again = room.floats((10, 4), 1 << 20)
+    again = room.array(np.float32, (10, 4), 1 << 20)
     assert again.ctypes.data == room.address
-    assert room.floats((1 << 19,), 1 << 20).ctypes.data != room.address, "more than asked for is never kept"
+    assert room.array(np.float32, (1 << 19,), 1 << 20).ctypes.data != room.address, "more than asked for is never kept"
     assert room.committed == 160
