@@ -57,12 +57,15 @@ class Answers:
         self._state.dense.read_into(dense)
         waiting: list[Buffer] = [messages.pack_rows(pull.request, counts, dense.size), dense.view(np.uint8).data]
         sending = self._channel.sending(Kind.ROWS, size)
+        found = False
         try:
             for width, keys in pull.keys.items():
                 for start, stop in _pieces(keys.size, width):
+                    if found:  # they go before the next ones take their place, and the last with the end
+                        sending.send(waiting)
+                        waiting = []
                     waiting.append(self._found(width, keys[start:stop]))
-                    sending.send(waiting)
-                    waiting = []
+                    found = True
         except (WireError, TableError):
             sending.fill_up()
             raise
