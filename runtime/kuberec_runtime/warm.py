@@ -22,16 +22,24 @@ from kuberec_runtime.table import DenseWeights, Table
 from kuberec_runtime.table.sizes import KNOWN_WIDTHS
 from kuberec_runtime.wire.routing import group_rows, merge_rows, route
 
+_IDS = ["uid", "words", "likes"]
+"""One id a sample, several, and several with weights: a way of pooling each."""
 MODEL = {
     "features": {
-        "sources": {"user": {"key": "uid", "fields": {"age": "float", "likes": "map<string,float>"}}},
+        "sources": {
+            "user": {"key": "uid", "fields": {"age": "float", "likes": "map<string,float>", "words": "list<string>"}}
+        },
         "list": [
             {"name": "uid", "op": "id", "in": ["user.uid"], "encode": {"hashBuckets": 100}},
+            {"name": "words", "op": "id", "in": ["user.words"], "encode": {"hashBuckets": 100}},
             {"name": "likes", "op": "id", "in": ["user.likes"], "weighted": True, "encode": {"hashBuckets": 100}},
             {"name": "age", "op": "raw", "in": ["user.age"]},
         ],
     },
-    "network": {"kind": "DeepFM", "groups": {"wide": ["uid", "likes"], "deep": ["uid", "likes", "age"]}},
+    "network": {
+        "kind": "DeepFM",
+        "groups": {"wide": _IDS, "deep": [*_IDS, "age"]},
+    },
     "tasks": [{"name": "click", "label": "click", "loss": "BinaryCrossEntropy"}],
 }
 DIMS = (8, 16, 32, 12)
@@ -54,7 +62,8 @@ def _warm_rows(dim: int) -> None:
     model = RecModelSpec.model_validate({**MODEL, "embeddings": {"defaults": {"dim": dim}}})
     plan = compile_plan(model.features)
     layout = build_layout(model, plan)
-    sample = {"user.uid": "u", "user.likes": [("a", 1.0), ("b", 2.0)], "user.age": 1.0, "now": 1, "label.click": 1.0}
+    user = {"user.uid": "u", "user.words": ["a", "b"], "user.likes": [("a", 1.0), ("b", 2.0)], "user.age": 1.0}
+    sample = {**user, "now": 1, "label.click": 1.0}
     features = Engine(plan).batch(pa.Table.from_pylist([sample, sample], schema=sample_schema(plan, ["click"])))
     lookup = plan_lookup(layout, features, by_bucket=True)
     for kind in USUAL if dim in KNOWN_WIDTHS else SparseOptimizerKind:
