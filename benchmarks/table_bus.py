@@ -3,8 +3,11 @@
 The peer copies as many bytes as the kernel must move: for a gather the weights, read and written; for a push half of
 (row + gradient read, row written), since a copy moves each of its bytes twice. Row numbers are known, rows lie anywhere
 in a table far larger than the caches, and every call takes other ones. Gates: gather at least 0.6, push at least 0.7 of
-the copy's bandwidth. `pull` and `push` are whole calls of a table, with the search for the keys.
+the copy's bandwidth. `pull` and `push` are whole calls of a table, with the search for the keys; `pull_by_two` is two
+threads that pull at once, and `threads` how much more they get done than one.
 """
+
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
@@ -45,6 +48,12 @@ def main() -> None:
 
         return copy
 
+    others = lines(np.float32, n, DIM)
+    threads = ThreadPoolExecutor(2)
+
+    def pull_by_two() -> None:
+        list(threads.map(lambda keys, rows: table.pull(keys, out=rows), (pick(), pick()), (out, others)))
+
     def step() -> None:
         table._step(
             table._mode, slab.rows, slab.tails, slab.bits, slab.dirty, pick(), grads.reshape(-1), n,
@@ -59,11 +68,12 @@ def main() -> None:
         "copy_for_push": copies(n * push_bytes),
         "push_rows": step,
         "pull": lambda: table.pull(pick(), out=out),
+        "pull_by_two": pull_by_two,
         "push": lambda: table.push(pick(), grads, now=1),
     }
     timings = in_turns(calls, seconds)
     for name, timing in timings.items():
-        rate = f"{n / timing.median / 1e6:7.1f} M rows/s"
+        rate = f"{n * (1 + (name == 'pull_by_two')) / timing.median / 1e6:7.1f} M rows/s"
         took = f"{timing.median * 1e3:8.3f} ms, best {timing.best * 1e3:8.3f}"
         print(f"{name:16s} {took}  {rate}  spread {timing.spread:.0%}")
 
@@ -83,6 +93,7 @@ def main() -> None:
         gather_of_best=gathered[1],
         push_of_best=pushed[1],
         pull=share("pull", "copy_for_gather")[0],
+        threads=round(2 * timings["pull"].median / timings["pull_by_two"].median, 2),
         push_with_search=share("push", "copy_for_push")[0],
         copy_gb_s=round(2 * n * push_bytes / timings["copy_for_push"].median / 1e9, 1),
         rows=rows,

@@ -4,6 +4,7 @@ A search of a large table waits for memory about as long as the optimizer's step
 thirtieth of that. Numbers hold until a key is removed, and whoever removes one forgets all of them.
 """
 
+import threading
 from collections import deque
 from typing import NamedTuple
 
@@ -31,9 +32,10 @@ class _Pull(NamedTuple):
 
 
 class Recent:
-    """Keys and row numbers of pulls, oldest first. Not safe for threads: the table's lock guards it."""
+    """Keys and row numbers of pulls, oldest first. Its methods may be called from any thread."""
 
     def __init__(self) -> None:
+        self._guard = threading.Lock()
         self._pulls: deque[_Pull] = deque()
         self._keys = 0
 
@@ -43,32 +45,39 @@ class Recent:
         return 16 * self._keys
 
     def note(self, keys: I64, numbers: I64, most: int = MOST_KEYS) -> None:
-        """Remembers a copy of both, int64 of shape (n,), up to `most` keys in all; what is too old is forgotten."""
+        """Remembers a copy of the keys, int64 of shape (n,), and their numbers, up to `most` keys in all.
+
+        What is too old is forgotten.
+        """
         most = min(most, MOST_KEYS)
         if not 0 < keys.size <= most:
             return
-        self._pulls.append(_Pull(keys.copy(), numbers.copy(), int(keys[0]), int(keys[-1])))
-        self._keys += keys.size
-        while len(self._pulls) > MOST_PULLS or self._keys > most:
-            self._keys -= self._pulls.popleft().keys.size
+        pull = _Pull(keys.copy(), numbers, int(keys[0]), int(keys[-1]))
+        with self._guard:
+            self._pulls.append(pull)
+            self._keys += keys.size
+            while len(self._pulls) > MOST_PULLS or self._keys > most:
+                self._keys -= self._pulls.popleft().keys.size
 
     def take(self, keys: I64) -> I64 | None:
         """The numbers of keys that one pull named, or several one after another, which are then forgotten; or None."""
         found: list[_Pull] = []
         at = 0
-        while at < keys.size:
-            pull = next((pull for pull in self._pulls if pull.are_at(keys, at)), None)
-            if pull is None:
+        with self._guard:
+            while at < keys.size:
+                pull = next((pull for pull in self._pulls if pull.are_at(keys, at)), None)
+                if pull is None:
+                    return None
+                found.append(pull)
+                at += pull.keys.size
+            if not found:
                 return None
-            found.append(pull)
-            at += pull.keys.size
-        if not found:
-            return None
-        self._pulls = deque(pull for pull in self._pulls if not any(pull is taken for taken in found))
-        self._keys = sum(pull.keys.size for pull in self._pulls)
+            self._pulls = deque(pull for pull in self._pulls if not any(pull is taken for taken in found))
+            self._keys = sum(pull.keys.size for pull in self._pulls)
         return found[0].numbers if len(found) == 1 else np.concatenate([pull.numbers for pull in found])
 
     def clear(self) -> None:
         """Forgets everything."""
-        self._pulls.clear()
-        self._keys = 0
+        with self._guard:
+            self._pulls.clear()
+            self._keys = 0

@@ -7,11 +7,10 @@ Invariants:
 - Removing a key is remembered for both consumers. At a consumer's take a removed key that has no row is a *tombstone*;
   one that came back is a row, pushed or not, since the consumer still has its former values.
 - `take_dirty` clears marks after the copies exist: an error before that loses nothing.
-- Every public method is atomic against the others (one lock), and a refused call changes nothing, except that missing
-  rows of a push or pull may already have been created.
+- Every public method is atomic against the others (one lock, which pulls that create nothing share), and a refused call
+  changes nothing, except that missing rows of a push or pull may already have been created.
 """
 
-import threading
 import time
 from collections.abc import Sequence
 
@@ -34,6 +33,7 @@ from kuberec_runtime.table.mode import row_mode
 from kuberec_runtime.table.optimizers import row_step
 from kuberec_runtime.table.recent import Recent
 from kuberec_runtime.table.room import Rooms
+from kuberec_runtime.table.sharedlock import SharedLock
 from kuberec_runtime.table.slab import Slab
 
 __all__ = ["CONSUMERS", "Consumer", "Rows", "Table"]
@@ -66,7 +66,7 @@ class Table:
         self.layout = RowLayout.of(width, optimizer.kind)
         self._optimizer, self._initializer = optimizer, initializer
         self._seed = np.uint64(seed & 0xFFFFFFFFFFFFFFFF)
-        self._lock = threading.Lock()
+        self._lock = SharedLock()
         self._remembering: tuple[Consumer, ...] = ("checkpoint", "publication") if published else ("checkpoint",)
         self._min_count = min_count
         self._open()
@@ -87,7 +87,6 @@ class Table:
         """Gradients of keys that have no row yet."""
         self._clock = 0
         self._recent = Recent()
-        self._scratch: I64 = np.empty(0, np.int64)
         self._fresh: I64 = np.empty(0, np.int64)
         self._reach = 0
         # Kept, because touching fresh pages would cost as much as the scan; committed only as far as takes reach.
@@ -166,15 +165,24 @@ class Table:
         elif out.shape != (n, width) or out.dtype != np.float32 or not out.flags.c_contiguous:
             raise TableError(f"out must be C-ordered float32 of shape {(n, width)}, got {out.dtype} {out.shape}")
         flat = out.reshape(-1)
+        with self._lock.shared():
+            numbers, absent = self._find(keys)
+            if absent == 0 or self._sketch is not None:
+                self._gather(keys, numbers, flat)
+                return out
         with self._lock:
-            if self._sketch is None:
-                # A search is slow in large tables only, where this comes to a byte a row.
-                self._recent.note(keys, self._rows_of(keys)[:n], self._used // 16)
-            elif self._find(keys):
-                absent = np.flatnonzero(self._scratch[:n] < 0)
-                self._fill(flat, absent, keys[absent], width)
-            gather(self._mode, self._slab.rows, self._scratch, n, self._weights_shape, flat)
+            self._gather(keys, self._rows_of(keys), flat)
         return out
+
+    def _gather(self, keys: I64, numbers: I64, flat: F32) -> None:
+        """Copies rows into `flat`; of those that are absent (-1), their first values."""
+        gather(self._mode, self._slab.rows, numbers, keys.size, self._weights_shape, flat)
+        if self._sketch is None:
+            # A search is slow in large tables only, where this comes to a byte a row.
+            self._recent.note(keys, numbers, self._used // 16)
+        else:
+            absent = np.flatnonzero(numbers < 0)
+            self._fill(flat, absent, keys[absent], self.layout.width)
 
     def push(self, keys: I64, grads: F32, *, now: int | None = None) -> None:
         """One optimizer step on each row; missing rows are created first, those that are not admitted yet left out.
@@ -201,7 +209,7 @@ class Table:
             if index is None:
                 index = self._rows_of(keys, admit=self._sketch is not None)
             if self._sketch is not None:
-                kept = np.flatnonzero(index[:n] >= 0)
+                kept = np.flatnonzero(index >= 0)
                 if kept.size < n:
                     self.dropped += n - kept.size
                     index, flat, n = index[kept], grads[kept].reshape(-1), kept.size
@@ -238,22 +246,22 @@ class Table:
         if not parts:
             return np.zeros(0, np.int64)
         keys = np.concatenate(parts)
-        self._find(keys)
-        mark_rows(self._slab.dirty, self._scratch, mine, bit)
-        return keys[self._scratch[: keys.size] < 0]
+        numbers, _ = self._find(keys)
+        mark_rows(self._slab.dirty, numbers, mine, bit)
+        return keys[numbers < 0]
 
     def dirty(self, consumer: Consumer) -> int:
         """Number of rows with the consumer's mark."""
-        with self._lock:
+        with self._lock.shared():
             return count(self._slab.words[: words_of(self._used)], CONSUMERS[consumer])
 
     def redirty(self, consumer: Consumer, keys: I64) -> None:
         """Marks rows again that were taken but not written; keys that have no row count as removed."""
         with self._lock:
-            absent = self._find(keys)
-            mark_rows(self._slab.dirty, self._scratch, keys.size, CONSUMERS[consumer])
+            numbers, absent = self._find(keys)
+            mark_rows(self._slab.dirty, numbers, keys.size, CONSUMERS[consumer])
             if absent and consumer in self._gone:
-                self._gone[consumer].append(keys[self._scratch[: keys.size] < 0])
+                self._gone[consumer].append(keys[numbers < 0])
 
     def mark_all_dirty(self, consumer: Consumer) -> None:
         """Marks every row: the consumer's next take copies the whole table."""
@@ -334,28 +342,26 @@ class Table:
             with self._lock:
                 self._sketch.restore(counts)
 
-    def _find(self, keys: I64) -> int:
-        """Fills the scratch with row numbers; returns how many are absent."""
+    def _find(self, keys: I64) -> tuple[I64, int]:
+        """Row numbers, -1 of absent keys, and how many are absent."""
         if keys.dtype != np.int64 or keys.ndim != 1:
             raise TableError(f"keys must be int64 of one dimension, got {keys.dtype} of {keys.ndim}")
-        if self._scratch.size < keys.size:
-            self._scratch = np.empty(max(keys.size, 2 * self._scratch.size), np.int64)
-        index = self._index
-        absent = int(find_rows(index.table, index.numbers, index.base, index.size, keys, self._scratch))
+        index, numbers = self._index, np.empty(keys.size, np.int64)
+        absent = int(find_rows(index.table, index.numbers, index.base, index.size, keys, numbers))
         if absent < 0:
             raise TableError(f"key {keys[-1 - absent]} at position {-1 - absent} is negative")
-        return absent
+        return numbers, absent
 
     def _rows_of(self, keys: I64, *, fill: bool = True, admit: bool = False) -> I64:
         """Row numbers of all keys; missing rows are created (with first values, unless they are overwritten anyway).
 
         With `admit` only keys that have been counted often enough get a row, the others' row number is -2.
         """
-        absent = self._find(keys)
+        numbers, absent = self._find(keys)
         if absent and admit and self._sketch is not None:
-            absent = self._sketch.admit(keys, self._scratch)
+            absent = self._sketch.admit(keys, numbers)
         if absent == 0:
-            return self._scratch
+            return numbers
         if self._used - self._free + absent > self._slab.most:
             raise TableFull(
                 f"a table of width {self.layout.width} holds {len(self)} rows and has room for {self._slab.most}; "
@@ -368,7 +374,7 @@ class Table:
             while True:
                 at, made = insert_rows(
                     index.table, index.numbers, index.base, index.size, index.count, index.erased, index.limit,
-                    keys, self._scratch, at, self._ends, self._slab.keys, self._fresh, made,
+                    keys, numbers, at, self._ends, self._slab.keys, self._fresh, made,
                 )  # fmt: skip
                 if at == keys.size:
                     break
@@ -379,7 +385,7 @@ class Table:
             fresh = self._fresh[:made]
             slab.clear_tails(fresh)
             self._fill(slab.rows, fresh, slab.keys[fresh], self.layout.pitch, fill)
-        return self._scratch
+        return numbers
 
     def _fill(self, rows: F32, places: I64, keys: I64, pitch: int, values: bool = True) -> None:
         """First values (or zeros) of `keys` at `places` of an array of rows."""
