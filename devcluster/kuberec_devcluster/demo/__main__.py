@@ -24,6 +24,7 @@ from rich.table import Table
 
 from kuberec_api.training import Monitor, MonitorMetric, Range
 from kuberec_devcluster.demo.board import Board
+from kuberec_devcluster.demo.interrupts import Interrupts
 from kuberec_devcluster.demo.probes import CANDIDATES, FreshnessProbe, ProbeError, RankProbe
 from kuberec_devcluster.demo.watcher import Watcher
 from kuberec_devcluster.processes import ServerError
@@ -35,7 +36,7 @@ from kuberec_runtime.local.supervisor import TrainingFailedError, TrainingProces
 from kuberec_runtime.publish.errors import TierError
 from kuberec_runtime.publish.featurestore import FeatureStore
 from kuberec_runtime.serve.local import LocalServing, ServingFailedError, start_serving
-from kuberec_runtime.synth import KafkaSink, Oracle, SinkError, StoreSink, Stream, make_world, run
+from kuberec_runtime.synth import KafkaSink, Oracle, Progress, SinkError, StoreSink, Stream, make_world, run
 from kuberec_runtime.synth.stream import DEFAULT_GAP_MS
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -74,8 +75,9 @@ ERRORS = (
 class Demo:
     """One run; `result` fills up as it goes."""
 
-    def __init__(self, board: Board, folder: Path, cleanup: ExitStack, samples: int) -> None:
+    def __init__(self, board: Board, folder: Path, cleanup: ExitStack, samples: int, interrupts: Interrupts) -> None:
         self._board, self._folder, self._cleanup, self._samples = board, folder, cleanup, samples
+        self._interrupts = interrupts
         self.result: dict[str, Any] = {}
         self._world = make_world(SEED)
 
@@ -93,7 +95,7 @@ class Demo:
         training = TrainingProcess(resources, self._folder)
         self._cleanup.callback(training.stop)
         training.start()  # its imports take seconds: they may pass while samples are written
-        watcher = Watcher(training, board, self._samples)
+        watcher = Watcher(training, board, self._samples, self._interrupts)
         self._cleanup.callback(watcher.close)
         board.next(f"at {kafka.bootstrap} and {redis.url.removeprefix('redis://')}")
         store = StoreSink(world, FeatureStore(redis.url))
@@ -127,14 +129,12 @@ class Demo:
         start = int(time.time() * 1000 - self._samples * DEFAULT_GAP_MS) - 900_000
         stream, oracle = Stream(self._world, start), Oracle()
         store.put_entities()
-        done = run(
-            stream,
-            sink,
-            samples=self._samples,
-            store=store,
-            oracle=oracle,
-            report=lambda progress: board.note(f"{progress.samples:,}, {progress.per_second:,.0f}/s"),
-        )
+
+        def show(progress: Progress) -> None:
+            self._interrupts.check()
+            board.note(f"{progress.samples:,}, {progress.per_second:,.0f}/s")
+
+        done = run(stream, sink, samples=self._samples, store=store, oracle=oracle, report=show)
         report = oracle.report()
         board.figures.oracle = report.tail_auc
         self.result["oracle_auc"] = round(report.tail_auc or 0.0, 4)
@@ -256,7 +256,8 @@ def main() -> int:
     """Runs the demo; returns the exit code."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("RAY_worker_niceness", "0")  # 15 by default: starved wherever anything else runs
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    interrupts = Interrupts()
+    interrupts.install()
     console = Console(stderr=True)
     samples = int(os.environ.get("DEMO_SAMPLES", SAMPLES))
     keep = os.environ.get("KEEP", "") not in ("", "0")
@@ -265,7 +266,7 @@ def main() -> int:
     board = Board(console, STAGES[:-1] if keep else STAGES)
     try:
         with board:
-            demo = Demo(board, folder, cleanup, samples)
+            demo = Demo(board, folder, cleanup, samples, interrupts)
             talk = demo.run()
             if not keep:
                 _stop(cleanup)

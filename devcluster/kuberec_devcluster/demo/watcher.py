@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from kuberec_api.training import RecTrainingStatus
 from kuberec_devcluster.demo.board import Board
+from kuberec_devcluster.demo.interrupts import Interrupts
 from kuberec_runtime.local.supervisor import TrainingFailedError, TrainingProcess
 
 LOOK_SECONDS = 0.2
@@ -27,8 +28,9 @@ class Learnt:
 class Watcher:
     """Looks after a training's attempts and shows its figures. `close` before the training is stopped."""
 
-    def __init__(self, training: TrainingProcess, board: Board, samples: int) -> None:
+    def __init__(self, training: TrainingProcess, board: Board, samples: int, interrupts: Interrupts) -> None:
         self._training, self._board, self._samples = training, board, samples
+        self._interrupts = interrupts
         self._learnt: Learnt | None = None
         self._failure: TrainingFailedError | None = None
         self._changed = threading.Condition()
@@ -46,7 +48,9 @@ class Watcher:
 
         Raises:
             TrainingFailedError: it has failed, ended early, or does not get on.
+            KeyboardInterrupt: Ctrl-C.
         """
+        self._interrupts.check()
         if self._failure is not None:
             raise self._failure
 
