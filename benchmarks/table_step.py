@@ -2,8 +2,8 @@
 
 Ours is what a worker and a shard run, without the network between, on one thread: `models.embed`, `models.pooling` and
 `table.Table`. The peer is a Keras 3 Embedding with Adagrad in a tf.function, on all cores. Both learn the same rows of
-16 weights from the same batches; batches rotate, so that neither lives in the cache. The peer goes over its whole table
-in every step, so the size of the table decides.
+16 weights from the same batches, four steps in a row at a time; batches rotate, so that neither lives in the cache. The
+peer goes over its whole table in every step, so the size of the table decides.
 
 Gate: at 5 M rows ours is at least 20 times faster.
 
@@ -11,6 +11,9 @@ Then one push of a batch's unique rows under every row optimizer, in turns: rows
 """
 
 import os
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -24,6 +27,8 @@ from kuberec_runtime.table import Table
 from kuberec_runtime.table.arena import lines
 
 FEATURES, BATCH, DIM, RATE = 26, 4096, 16, 0.05
+RUN = 4
+"""Steps in a row."""
 
 
 def zipf_batches(rows: int, count: int) -> list[np.ndarray]:
@@ -88,6 +93,12 @@ def keras_step(rows: int, batches: list[np.ndarray], dy: np.ndarray):  # type: i
     return step
 
 
+def run_of(step: Callable[[], None]) -> None:
+    """Some steps in a row, so that what one side leaves behind disturbs the first of the other only."""
+    for _ in range(RUN):
+        step()
+
+
 def filled(rows: int, optimizer: SparseOptimizer) -> Table:
     """A table that holds the rows 0 to `rows` - 1."""
     table = Table(DIM, optimizer, Initializer(), 1)
@@ -135,7 +146,9 @@ def main() -> None:
     table = filled(rows, SparseOptimizer(kind=SparseOptimizerKind.ADAGRAD, learning_rate=RATE))
     ours = our_step(table, batches, dy)
     seconds = 2.0 if chosen.smoke else 120.0 if chosen.full else 25.0
-    timings = in_turns({"ours": ours, "peer": keras_step(rows, batches, dy)}, seconds)
+    peer = keras_step(rows, batches, dy)
+    runs = in_turns({"ours": partial(run_of, ours), "peer": partial(run_of, peer)}, seconds)
+    timings = {name: replace(run, median=run.median / RUN, best=run.best / RUN) for name, run in runs.items()}
 
     keys = np.unique(batches[0])
     np.random.default_rng(2).shuffle(keys)
