@@ -170,6 +170,7 @@ class Table:
             if absent == 0 or self._sketch is not None:
                 self._gather(keys, numbers, flat)
                 return out
+        # Searched for again: others may have created or removed rows meanwhile.
         with self._lock:
             self._gather(keys, self._rows_of(keys), flat)
         return out
@@ -205,7 +206,8 @@ class Table:
         flat = np.ascontiguousarray(grads).reshape(-1)
         stamp = np.uint32((int(time.time()) if now is None else now) & 0xFFFFFFFF)
         with self._lock:
-            index = self._recent.take(keys) if keys.ndim == 1 else None
+            _refuse_other_than_keys(keys)
+            index = self._recent.take(keys)
             if index is None:
                 index = self._rows_of(keys, admit=self._sketch is not None)
             if self._sketch is not None:
@@ -344,8 +346,7 @@ class Table:
 
     def _find(self, keys: I64) -> tuple[I64, int]:
         """Row numbers, -1 of absent keys, and how many are absent."""
-        if keys.dtype != np.int64 or keys.ndim != 1:
-            raise TableError(f"keys must be int64 of one dimension, got {keys.dtype} of {keys.ndim}")
+        _refuse_other_than_keys(keys)
         index, numbers = self._index, np.empty(keys.size, np.int64)
         absent = int(find_rows(index.table, index.numbers, index.base, index.size, keys, numbers))
         if absent < 0:
@@ -391,3 +392,8 @@ class Table:
         """First values (or zeros) of `keys` at `places` of an array of rows."""
         kind = KIND_CODE[self._initializer.kind] if values else 0
         fill_rows(rows, places, keys, self.layout.width, pitch, kind, float(self._initializer.stddev), self._seed)
+
+
+def _refuse_other_than_keys(keys: I64) -> None:
+    if keys.dtype != np.int64 or keys.ndim != 1:
+        raise TableError(f"keys must be int64 of one dimension, got {keys.dtype} of {keys.ndim}")

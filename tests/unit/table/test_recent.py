@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from kuberec_api.model import Initializer, SparseOptimizer, SparseOptimizerKind
-from kuberec_runtime.table import Table
+from kuberec_runtime.table import Table, TableError
 from kuberec_runtime.table import recent as module
 from kuberec_runtime.table.recent import Recent
 
@@ -86,6 +86,15 @@ def test_a_push_after_a_removal_creates_the_row_anew() -> None:
     every = keys(5, 6, 7)
     assert np.array_equal(one.pull(every), other.pull(every))
     assert np.array_equal(one.pull(keys(7)), table().pull(keys(7)))
+
+
+def test_keys_of_another_type_are_refused_though_their_values_were_pulled() -> None:
+    one = table()
+    one.pull(np.arange(100, 300))
+    one.pull(keys(5, 6))
+    for wrong in (np.array([5.0, 6.0]), keys(5, 6).reshape(2, 1), keys(5, 6).astype(np.int32)):
+        with pytest.raises(TableError, match="keys must be int64 of one dimension"):
+            one.push(wrong, np.ones((2, 4), np.float32), now=1)  # type: ignore[arg-type]
 
 
 def test_a_push_of_pulled_keys_is_that_of_searched_ones() -> None:
