@@ -9,18 +9,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from featuregen.engine import Features
 from kuberec_api.layout import Layout, Slot
-from kuberec_runtime.models.pooling import Grid, fits_grid, pool, pool_backward, pool_grid, pool_grid_backward
-from kuberec_runtime.table.buckets import BUCKETS, bucket, key_of, mix64
+from kuberec_runtime.models.pooling import I32, Grid, fits_grid, pool, pool_backward, pool_grid, pool_grid_backward
+from kuberec_runtime.table.buckets import BUCKETS, I64, bucket, key_of, mix64
 from kuberec_runtime.table.compiled import kernel
+from kuberec_runtime.table.initial import F32
 from kuberec_runtime.table.lanes import prefetch
-
-F32 = NDArray[np.float32]
-I32 = NDArray[np.int32]
-I64 = NDArray[np.int64]
 
 CHUNK = 256
 

@@ -15,15 +15,15 @@ from numpy.typing import NDArray
 
 from featuregen.results import Column
 from kuberec_api.layout import Slot
+from kuberec_runtime.table.buckets import I64
 from kuberec_runtime.table.compiled import kernel
+from kuberec_runtime.table.initial import F32
 from kuberec_runtime.table.lanes import prefetch, prefetch_to_write
 from kuberec_runtime.table.mode import Mode, row_mode
 from kuberec_runtime.table.rowops import add_row, sum_rows, weighted
 from kuberec_runtime.table.sizes import size_of, sizes
 
-F32 = NDArray[np.float32]
 I32 = NDArray[np.int32]
-I64 = NDArray[np.int64]
 
 AHEAD = 16
 

@@ -10,16 +10,14 @@ from typing import Any
 
 import numba as nb
 import numpy as np
-import numpy.typing as npt
 
+from kuberec_runtime.table.buckets import I64
 from kuberec_runtime.table.compiled import kernel
 from kuberec_runtime.table.lanes import trailing_zeros
 
 CHECKPOINT_BIT, PUBLICATION_BIT = 1, 2
 BOTH = CHECKPOINT_BIT | PUBLICATION_BIT
-ROWS_IN_BYTE, ROWS_IN_WORD = 4, 32
-
-Words = npt.NDArray[np.int64]
+ROWS_IN_WORD = 32
 
 
 @nb.njit(inline="always")
@@ -34,17 +32,21 @@ def unmark(dirty: Any, row: Any) -> None:
     dirty[row >> 2] &= np.uint8(~(BOTH << (2 * (row & 3))))
 
 
+@nb.njit(inline="always")
+def _everywhere(bit: int) -> np.uint64:
+    """A word with the bit of all its rows."""
+    return np.uint64(bit) * np.uint64(0x5555555555555555)
+
+
 @kernel
 def scan(words: Any, n: int, bit: int, out: Any) -> int:
     """Writes the numbers of rows with the bit set into out, ascending; returns how many."""
-    mask = np.int64(0)
-    for j in range(32):
-        mask |= np.int64(bit) << np.int64(2 * j)
+    mask = np.int64(_everywhere(bit))
     found = 0
-    for at in range((n + 31) // 32):
+    for at in range((n + ROWS_IN_WORD - 1) // ROWS_IN_WORD):
         left = words[at] & mask
         while left != 0:
-            row = 32 * at + (trailing_zeros(left) >> 1)
+            row = ROWS_IN_WORD * at + (trailing_zeros(left) >> 1)
             if row >= n:
                 break
             out[found] = row
@@ -61,20 +63,16 @@ def mark_rows(dirty: Any, index: Any, n: int, bit: int) -> None:
             mark(dirty, index[i], bit)
 
 
-def count(words: Words, bit: int) -> int:
+def count(words: I64, bit: int) -> int:
     """How many rows have the bit set."""
-    return int(np.bitwise_count(words.view(np.uint64) & _everywhere(bit)).sum())
+    return int(np.bitwise_count(words.view(np.uint64) & _everywhere.py_func(bit)).sum())
 
 
-def clear(words: Words, bit: int) -> None:
+def clear(words: I64, bit: int) -> None:
     """Clears the bit of all rows."""
-    words.view(np.uint64)[:] &= ~_everywhere(bit)
+    words.view(np.uint64)[:] &= ~_everywhere.py_func(bit)
 
 
 def words_of(rows: int) -> int:
     """How many words hold the marks of so many rows."""
     return -(-rows // ROWS_IN_WORD)
-
-
-def _everywhere(bit: int) -> np.uint64:
-    return np.uint64(bit * 0x5555555555555555)

@@ -11,7 +11,7 @@ from kuberec_runtime.table import Table
 from kuberec_runtime.table.sharedlock import SharedLock
 
 
-def test_readers_hold_it_together_and_a_writer_alone() -> None:
+def test_readers_hold_it_together() -> None:
     lock = SharedLock()
     both = threading.Barrier(2, timeout=30)
 
