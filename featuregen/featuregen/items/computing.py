@@ -4,21 +4,20 @@ What they write is allocated in blocks, one for all outputs of the same shape. A
 says so, and everything is run again with more.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from featuregen.items.exports import Exports
 from featuregen.items.kernels.program import address_of, run_steps
-from featuregen.items.loading import Records
+from featuregen.items.loading import Records, room_for
 from featuregen.items.steps import StepTable
 from featuregen.items.store import Store, View
 from featuregen.items.table import (
     COPY,
-    D_COUNT,
     FOLLOW,
+    SPARE,
     STEP_WIDTH,
     T_BUFFER,
     T_CAPACITY,
@@ -27,12 +26,12 @@ from featuregen.items.table import (
     T_DONE,
     T_EVENT_CODES,
     T_KIND,
-    T_MARKS,
     T_N,
     T_NEEDED,
     T_OFFSETS,
     T_OUT,
     T_RECORDS,
+    T_ROOM,
     T_SCRATCH,
     T_SIZE,
     T_SOURCE,
@@ -50,14 +49,14 @@ _FLOATS = pa.float64()
 class Computing:
     """Runs the steps of a store. Used by one thread at a time."""
 
-    def __init__(self, store: Store, exports: Exports) -> None:
-        self.store, self._exports = store, exports
-        self._steps = StepTable(store, exports)
+    def __init__(self, store: Store, places: Mapping[str, int]) -> None:
+        self.store = store
+        self._steps = StepTable(store, places)
         self._table = self._steps.table
         self._begin = np.zeros((2, STEP_WIDTH), np.int64)
         self._begin[:, T_KIND] = FOLLOW, COPY
         self._begin[:, T_RECORDS], self._begin[:, T_STRIDE] = store.records.address, store.layout.size
-        self._begin[0, T_CURRENT] = store.current.address
+        self._begin[0, T_CURRENT], self._begin[1, T_SIZE] = store.current.address, store.layout.whole
         self._copy_at = _columns(self._steps.of_copy)
         self._codes_at = _columns(self._steps.of_codes)
         self._dense_steps = np.array(self._steps.dense.steps, np.int64)
@@ -70,8 +69,8 @@ class Computing:
         self._grow_rows(1024)
         self._grow_scratch(self._steps.combos, T_BUFFER, 1024)
         self._grow_scratch(self._steps.maps, T_SCRATCH, 1 << 14)
-        self._marking = np.array(self._steps.marking, np.int64).reshape(-1, 2)
-        self._marks = np.zeros(0, np.uint8)
+        self._events_steps = list(self._steps.events.values())
+        self._grow_events(1 << 12)
 
     def copy(self, view: View, codes: Any) -> Records:
         """Copies the records of some items: what `compute` and `columns` are about."""
@@ -82,15 +81,14 @@ class Computing:
         begin[:, T_N] = rows
         begin[0, T_SOURCE], begin[0, T_SIZE] = codes.ctypes.data, view.slots
         run_steps(begin, view.dictionaries, 0)
-        size = self.store.layout.size
-        return Records(view, self._codes[:rows], self._slots[:rows], self._copied[: rows * size])
+        return Records(view, self._codes[:rows], self._slots[:rows], self._copied, self._room)
 
-    def compute(self, view: View, arrays: Sequence[pa.Array], event_codes: Mapping[str, Any]) -> dict[str, pa.Array]:
+    def compute(self, view: View, exported: int, event_codes: Mapping[str, Any]) -> dict[str, pa.Array]:
         """Runs all steps; returns the columns that the rest of the plan reads.
 
         Args:
             view: what the reader sees.
-            arrays: the columns of the rest of the plan.
+            exported: address of the addresses of the exported columns of the rest of the plan.
             event_codes: int32[events], the codes of events' attributes that are known already, by column.
         """
         table, steps = self._table, self._steps
@@ -98,16 +96,16 @@ class Computing:
         if self._stamp > _LAST_STAMP:
             steps.forget()
             self._stamp = 1
-        table[:-1, T_N], table[steps.combos, T_STAMP] = self._rows, self._stamp
-        for step, name in steps.counts:
+        table[:, T_N], table[steps.combos, T_STAMP] = self._rows, self._stamp
+        for name, step in steps.events.items():
             codes = event_codes.get(name)
-            table[step, T_EVENT_CODES] = 0 if codes is None else codes.ctypes.data
-        if len(self._marking):
-            self._grow_marks(int(view.dictionaries[self._marking[:, 1], D_COUNT].max()))
+            table[step, T_EVENT_CODES], table[step, T_SIZE] = (
+                (0, 0) if codes is None else (address_of(codes), len(codes))
+            )
         while True:
             self._allocate()
             table[:, T_NEEDED] = 0
-            run_steps(table, view.dictionaries, self._exports.export(arrays))
+            run_steps(table, view.dictionaries, exported)
             if not table[:, T_NEEDED].any():
                 return self._made()
             self._make_room()
@@ -161,33 +159,37 @@ class Computing:
         for group, field in ((steps.combos, T_BUFFER), (steps.maps, T_SCRATCH)):
             if needed[group].any():
                 self._grow_scratch(group, field, 2 * int(needed[group].max()))
+        if needed[self._events_steps].any():
+            self._grow_events(2 * int(needed[self._events_steps].max()))
         for index, step in enumerate(steps.many.steps):
             if needed[step]:
                 self._capacities[index] = int(needed[step]) * 5 // 4
         self._place_many()
 
-    def _grow_rows(self, room: int) -> None:
+    def _grow_rows(self, rows: int) -> None:
         steps, table = self._steps, self._table
-        self._room = room
-        self._slots, self._codes = np.empty(room, np.int32), np.empty(room, np.int32)
-        self._copied = np.empty(room * self.store.layout.size, np.uint8)
+        self._room = room = room_for(rows)
+        self._slots, self._codes = np.empty(room, np.int32), np.empty(room + SPARE, np.int32)
+        self._copied = np.empty(room * self.store.layout.size + 4 * SPARE, np.uint8)
         begin = self._begin
         begin[:, T_OUT] = self._slots.ctypes.data, self._copied.ctypes.data
         begin[0, T_CODES], begin[1, T_SOURCE] = self._codes.ctypes.data, self._slots.ctypes.data
+        begin[1, T_ROOM], table[:, T_ROOM] = room, room
         for places, array in ((self._copy_at, self._copied), (self._codes_at, self._codes)):
-            table[places[0], places[1]] = places[2] + array.ctypes.data
+            table[places[0], places[1]] = places[2] * room + array.ctypes.data
         self._numbers = _block(table, steps.numbers.steps, T_OUT, (len(steps.numbers.steps), room), np.float64)
         self._buffer = pa.py_buffer(self._numbers)
-
-    def _grow_marks(self, codes: int) -> None:
-        if codes > len(self._marks):
-            self._marks = np.zeros(codes + codes // 4, np.uint8)
-            self._table[self._marking[:, 0], T_MARKS] = address_of(self._marks)
 
     def _grow_scratch(self, group: list[int], field: int, size: int) -> None:
         scratch = np.empty(size, np.uint8)
         setattr(self, f"_scratch{field}", scratch)
         self._table[group, field], self._table[group, T_CAPACITY] = scratch.ctypes.data, size
+
+    def _grow_events(self, size: int) -> None:
+        """Each step has scratch of its own: others read what is in it."""
+        self._events = np.empty((len(self._events_steps), size), np.uint8)
+        self._table[self._events_steps, T_SCRATCH] = address_of(self._events) + size * _NUMBERS[: len(self._events)]
+        self._table[self._events_steps, T_CAPACITY] = size
 
     def _made(self) -> dict[str, pa.Array]:
         rows, room, buffers = self._rows, self._room, [None, self._buffer]

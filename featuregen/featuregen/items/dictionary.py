@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from featuregen.items.buffers import buffer_address, validity_of
 from featuregen.items.kernels.program import run_steps
-from featuregen.items.regions import Region
+from featuregen.items.regions import Region, zeros
 from featuregen.items.table import (
     D_COUNT,
     D_ENDS,
@@ -104,7 +104,7 @@ class Dictionaries:
     def _double(self, number: int) -> None:
         """Readers keep the old table: it has all that they know."""
         old = self._slots[number]
-        self._use(number, np.zeros(2 * len(old), np.int64))
+        self._use(number, zeros(2 * len(old)))
         step = np.zeros((1, STEP_WIDTH), np.int64)
         step[0, [T_KIND, T_DICTIONARY, T_N, T_SOURCE]] = REHASH, number, len(old), old.ctypes.data
         run_steps(step, self.table, 0)

@@ -64,11 +64,19 @@ class Result:
 
 @dataclass(frozen=True)
 class Layout:
-    """All fields of a record, and its size in bytes (a multiple of 8)."""
+    """All fields of a record, and its size in bytes (a multiple of 8).
+
+    Fields before byte `whole` are made of words of eight bytes, the others of words of four.
+    """
 
     fields: tuple[Field, ...]
     results: tuple[Result, ...]
     size: int
+    whole: int
+
+    def word(self, at: int) -> int:
+        """Returns the bytes of a word of the field at a byte of the record."""
+        return 8 if at < self.whole else 4
 
 
 def lay_out(division: Division) -> Layout:
@@ -94,13 +102,13 @@ def lay_out(division: Division) -> Layout:
     made = [
         Result(o, kind, at[len(fields) + i], id_sizes[i] if kind == "id" else 8) for i, (o, kind) in enumerate(results)
     ]
-    return Layout(tuple(fields), tuple(made), places.size)
+    return Layout(tuple(fields), tuple(made), places.size, places.whole)
 
 
 class _Places:
     """Byte positions: what needs eight bytes before what needs four."""
 
-    size = _HEADER
+    size, whole = _HEADER, _HEADER
 
     def of(self, sizes: Sequence[int]) -> list[int]:
         at = [-1] * len(sizes)
@@ -109,6 +117,7 @@ class _Places:
                 if size and (size % 8 == 0) == whole:
                     at[index] = self.size
                     self.size += size
+            self.whole = self.size if whole else self.whole
         self.size = (self.size + 7) & ~7
         return at
 

@@ -8,7 +8,7 @@ import pyarrow as pa
 from featuregen.items.arrowstore import take
 from featuregen.items.dictionary import read_texts
 from featuregen.items.kernels.program import run_steps
-from featuregen.items.layout import Field, Result
+from featuregen.items.layout import FLAGS, Field, Result
 from featuregen.items.store import KEYS, View
 from featuregen.items.table import (
     COPY,
@@ -23,16 +23,17 @@ from featuregen.items.table import (
     MEASURE_TEXT,
     MEASURE_TEXTS,
     STEP_WIDTH,
-    T_AT,
     T_BYTES,
     T_CAPACITY,
     T_CODES,
+    T_COLUMN,
     T_CURRENT,
     T_DATA,
     T_DICTIONARY,
     T_DONE,
     T_ELEMENT_VALID,
     T_FLAG,
+    T_FLAGS,
     T_KIND,
     T_N,
     T_NEEDED,
@@ -40,6 +41,7 @@ from featuregen.items.table import (
     T_OUT,
     T_POOL,
     T_RECORDS,
+    T_ROOM,
     T_SCRATCH,
     T_SIZE,
     T_SOURCE,
@@ -51,6 +53,11 @@ from featuregen.items.table import (
 from featuregen.results import Column
 from featuregen.schema import arrow_type
 from featuregen.sources import FieldType
+
+
+def room_for(rows: int) -> int:
+    """Returns for how many rows memory is made: an odd multiple of 8, so that columns begin in different cache sets."""
+    return 8 * (-(-rows // 8) | 1)
 
 
 def find(view: View, keys: pa.StringArray) -> Any:
@@ -71,26 +78,28 @@ class Records:
         view: what the reader sees.
         codes: int32[n], codes of keys; -1 of an item that is not there.
         slots: int32[n], where the records were; 0, the record of nothing, of such an item.
-        copied: uint8[n * size], the records.
+        copied: uint8[room * size], the records as columns: see the kernel `copy`.
+        room: rows that there is room for.
     """
 
-    def __init__(self, view: View, codes: Any, slots: Any, copied: Any) -> None:
-        self._view, self._rows, self._size = view, len(codes), view.store.layout.size
-        self._codes, self._slots, self._copy = codes, slots, copied
+    def __init__(self, view: View, codes: Any, slots: Any, copied: Any, room: int) -> None:
+        self._view, self._rows, self._layout = view, len(codes), view.store.layout
+        self._codes, self._slots, self._copy, self._room = codes, slots, copied, room
 
     @classmethod
     def of(cls, view: View, codes: Any) -> "Records":
         """Copies the records of items; codes of keys that were deleted become -1."""
-        store, size = view.store, view.store.layout.size
+        store, size, room = view.store, view.store.layout.size, room_for(len(codes))
         slots, known = np.empty(len(codes), np.int32), np.empty(len(codes), np.int32)
-        copied = np.empty(len(codes) * size, np.uint8)
+        copied = np.empty(room * size, np.uint8)
         steps = _step(FOLLOW, len(codes), 2)
         steps[:, T_RECORDS], steps[:, T_STRIDE] = store.records.address, size
         steps[0, T_CURRENT], steps[0, T_SIZE] = store.current.address, view.slots
         steps[0, T_SOURCE], steps[0, T_OUT], steps[0, T_CODES] = codes.ctypes.data, slots.ctypes.data, known.ctypes.data
         steps[1, T_KIND], steps[1, T_SOURCE], steps[1, T_OUT] = COPY, slots.ctypes.data, copied.ctypes.data
+        steps[1, T_SIZE], steps[1, T_ROOM] = store.layout.whole, room
         run_steps(steps, view.dictionaries, 0)
-        return cls(view, known, slots, copied)
+        return cls(view, known, slots, copied, room)
 
     def keys(self) -> pa.StringArray:
         """Returns the items' keys; of an item that is not there a null."""
@@ -136,11 +145,12 @@ class Records:
         return Column(self._rows, ids[:total], offsets, weights=None if weights is None else weights[:total])
 
     def _words(self, at: int) -> Any:
-        return self._copy.reshape(self._rows, self._size)[:, at : at + 4].copy().view(np.int32)[:, 0]
+        return self._copy[at * self._room : at * self._room + 4 * self._rows].view(np.int32)
 
     def _numbers(self, field: Field) -> pa.Array:
         values, valid = np.empty(self._rows, np.int64), np.zeros(self._rows // 8 + 1, np.uint8)
         fields = {T_OUT: values.ctypes.data, T_VALID: valid.ctypes.data, T_FLAG: field.flag}
+        fields[T_FLAGS] = int(self._copy.ctypes.data) + FLAGS
         self._run(self._of_record(LOAD_NUMBER, field.at), fields)
         kind = pa.int64() if field.column.type is FieldType.INT else pa.float64()
         return pa.Array.from_buffers(kind, self._rows, [pa.py_buffer(valid), pa.py_buffer(values)])
@@ -159,7 +169,7 @@ class Records:
     def _lists(self, field: Field) -> pa.Array:
         store, name = self._view.store, field.column.name
         step = self._of_record(MEASURE_TEXTS, field.at)
-        elements = self._run(step, {T_DICTIONARY: store.numbers[name], T_POOL: store.pools[name].address})
+        elements = self._run(step, {T_DICTIONARY: store.numbers[name], T_POOL: store.pool.address})
         data, texts = np.empty(int(step[0, T_BYTES]), np.uint8), np.empty(elements + 1, np.int32)
         known, offsets = np.zeros(elements // 8 + 1, np.uint8), np.empty(self._rows + 1, np.int32)
         valid = np.zeros(self._rows // 8 + 1, np.uint8)
@@ -173,7 +183,8 @@ class Records:
 
     def _of_record(self, kind: int, at: int) -> Any:
         step = _step(kind, self._rows)
-        step[0, T_RECORDS], step[0, T_STRIDE], step[0, T_AT] = self._copy.ctypes.data, self._size, at
+        step[0, T_COLUMN], step[0, T_ROOM] = int(self._copy.ctypes.data) + at * self._room, self._room
+        step[0, T_STRIDE] = self._layout.word(at)
         return step
 
     def _run(self, step: Any, fields: dict[int, int]) -> int:

@@ -14,15 +14,14 @@ from featuregen.derivations import Derivations
 from featuregen.engine import make_program
 from featuregen.errors import FeatureError
 from featuregen.items.computing import Computing
-from featuregen.items.exports import Exports
 from featuregen.items.loading import Records, find
 from featuregen.items.store import Items, View
 from featuregen.plan import Input
-from featuregen.results import Features
+from featuregen.program.exports import Exports
+from featuregen.program.program import Program
+from featuregen.results import Column, Features
 from featuregen.sources import FieldType
 from featuregen.usercolumns import Behavior, User, UserColumns
-
-_NOTHING = pa.nulls(0)
 
 
 class CachedRanking:
@@ -46,7 +45,8 @@ class CachedRanking:
         self._read = {column for o in division.rest.operations for column in o.read}
         self._read |= {column for d in division.rest.derivations for column in d.operation.read}
         self._counted = {coded.user[0] for coded in division.coded if coded.name == "count"}
-        self._exports = Exports(division, self._at)
+        self._is_compiled = isinstance(self._rest, Program)
+        self._exports = self._rest.exports if isinstance(self._rest, Program) else Exports(len(division.rest.columns))
         self._computing: Computing | None = None
 
     def rank(
@@ -62,8 +62,8 @@ class CachedRanking:
         view, codes, rows = items.view, items.codes, len(items.codes)
         computing = self._computing
         if computing is None or computing.store is not view.store:
-            computing = self._computing = Computing(view.store, self._exports)
-        arrays = self._user.arrays(user, context, behavior, now_ms)
+            computing = self._computing = Computing(view.store, self._at)
+        arrays, batch = self._given_once(user, context, behavior, now_ms)
         event_codes = self._join(arrays, user, behavior, view)
         records = computing.copy(view, codes)
         shared = len(arrays)
@@ -72,20 +72,41 @@ class CachedRanking:
         kinds = [0] * shared + [int(column.of_candidate) for column in self._own]
         if self._division.rest.derivations:
             self._derivations.extend(arrays, kinds, rows, 1, {})
-        made = computing.compute(view, arrays, event_codes)
-        for index, column in enumerate(self._own):
-            if column.name in made:
-                arrays[shared + index] = made[column.name]
-        columns = self._rest.run(arrays, kinds, rows, 1) if self._division.rest.operations else {}
+        self._exports.export(arrays, batch, self._user.columns_of_batch, self._user.places)
+        try:
+            made = computing.compute(view, self._exports.address, event_codes)
+            for index, column in enumerate(self._own):
+                if column.name in made:
+                    arrays[shared + index] = made[column.name]
+                    self._exports.add(shared + index, made[column.name])
+            columns = self._run_rest(arrays, kinds, rows)
+        except BaseException:
+            self._exports.release()
+            raise
         columns |= computing.columns()
         return Features(rows, {output.name: columns[output.name] for output in self._division.plan.outputs})
 
+    def _given_once(
+        self, user: User, context: Mapping[str, object], behavior: Behavior, now_ms: int
+    ) -> tuple[list[pa.Array | None], pa.RecordBatch | None]:
+        """Returns the user's columns; where only compiled code reads them, without those that a batch has, and it."""
+        if self._is_compiled and not self._division.rest.derivations:
+            return self._user.split(user, context, behavior, now_ms)
+        return list(self._user.arrays(user, context, behavior, now_ms)), None
+
+    def _run_rest(self, arrays: list[pa.Array | None], kinds: list[int], rows: int) -> dict[str, Column]:
+        """Runs the rest of the plan, and releases what was exported."""
+        if isinstance(self._rest, Program) and self._division.rest.operations:
+            return self._rest.run_exported(arrays, kinds, rows, 1)
+        self._exports.release()
+        return self._rest.run(arrays, kinds, rows, 1) if self._division.rest.operations else {}
+
     def _given(
         self, column: Input, records: Records, view: View, per_item: pa.RecordBatch | None, rows: int
-    ) -> pa.Array:
+    ) -> pa.Array | None:
         """Returns a candidate's column that came with the request, or that the cache has; others are made later."""
         if column.name.startswith("coded."):
-            return _NOTHING
+            return None
         if not column.name.startswith("context."):
             return records.array(view.store.field(column.name))
         names = per_item.schema.names if per_item is not None else []
@@ -96,11 +117,11 @@ class CachedRanking:
             raise FeatureError(None, problem, "give one row for each item")
         return to_array(column, per_item.column(column.name))
 
-    def _join(self, arrays: list[pa.Array], user: User, behavior: Behavior, view: View) -> dict[str, Any]:
+    def _join(self, arrays: list[pa.Array | None], user: User, behavior: Behavior, view: View) -> dict[str, Any]:
         """Fills in what events do not say of their items; returns int32 codes of those that are counted by."""
         codes: dict[str, Any] = {}
         for log, attributes in self._division.joined.items():
-            left_out = [a for a in attributes if not _has(user, behavior, log, a)]
+            left_out = [a for a in attributes if not self._has(behavior, log, a)]
             keys = _event_items(user, behavior, log) if left_out else None
             if keys is None:
                 continue
@@ -114,11 +135,8 @@ class CachedRanking:
                     codes[name] = records.codes_of(field)
         return codes
 
-
-def _has(user: User, behavior: Behavior, log: str, attribute: str) -> bool:
-    if isinstance(user, pa.RecordBatch) and f"behavior.{log}.{attribute}" in user.schema.names:
-        return True
-    return attribute in behavior.get(log, {})
+    def _has(self, behavior: Behavior, log: str, attribute: str) -> bool:
+        return f"behavior.{log}.{attribute}" in self._user.in_batch or attribute in behavior.get(log, {})
 
 
 def _event_items(user: User, behavior: Behavior, log: str) -> pa.StringArray | None:

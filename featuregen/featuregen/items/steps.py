@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 
 from featuregen.items.division import Coded
-from featuregen.items.exports import Exports
+from featuregen.items.regions import Region
 from featuregen.items.store import Store
 from featuregen.items.table import (
     COMBO,
     COUNT,
+    ENCODE_EVENTS,
     LOAD,
     LOAD_ID,
     LOAD_IDS,
@@ -20,23 +21,24 @@ from featuregen.items.table import (
     MATCH,
     MEMO_SLOTS,
     OVERLAP,
-    RELEASE,
     STEP_WIDTH,
     T_ACTION_COUNT,
     T_ACTIONS,
-    T_AT,
     T_BUCKETS,
     T_CODES,
+    T_COLUMN,
     T_COMBINER,
     T_DATA,
     T_DEFAULT,
     T_DICTIONARY,
+    T_EVENTS,
     T_IS_LIST,
     T_KIND,
+    T_MARKS,
     T_MAX_AGE,
     T_MAX_EVENTS,
     T_MIX,
-    T_N,
+    T_MULTIPLIER,
     T_NOW,
     T_OF_USER,
     T_PART_COUNT,
@@ -44,7 +46,6 @@ from featuregen.items.table import (
     T_POOL,
     T_PREFIX,
     T_PREFIX_SIZE,
-    T_RECORDS,
     T_SCRATCH,
     T_SECOND,
     T_SECOND_DICTIONARY,
@@ -58,9 +59,11 @@ from featuregen.items.table import (
     T_TEXTS,
     T_USER,
     T_WEIGHT_POOL,
+    T_WHOLE,
     T_WINDOW_COUNT,
     T_WINDOWS,
 )
+from featuregen.kernels.buckets import multiplier_of
 from featuregen.kernels.layout import COMBINE_COUNT, COMBINE_MAX, COMBINE_MEAN, COMBINE_MIN, COMBINE_SUM
 from featuregen.sources import FieldType
 
@@ -84,6 +87,10 @@ class Group:
 class StepTable:
     """Steps of a store.
 
+    Args:
+        store: the store.
+        places: column of the rest of the plan -> its number, by which kernels find what was exported of a request.
+
     Attributes:
         table: int64[s, STEP_WIDTH].
         dense: one float32 in each row.
@@ -94,37 +101,39 @@ class StepTable:
         numbers: columns of coded numbers.
         combos: steps that need a buffer for texts.
         maps: steps that need a table.
-        marking: steps that mark codes, and the dictionaries of those.
-        counts: steps that count events, and the column of the attribute that they count by.
-        of_copy, of_codes: (step, field, byte): addresses in the copied records, and of the items' own codes.
+        events: column of an attribute that events are counted by -> the step that encodes it.
+        of_copy, of_codes: (step, field, byte): addresses of fields of the copied records, and of the items' own codes.
     """
 
-    def __init__(self, store: Store, exports: Exports) -> None:
-        self.store, self._exports, division = store, exports, store.division
+    def __init__(self, store: Store, places: Mapping[str, int]) -> None:
+        self.store, self._places, division = store, places, store.division
         self._rows: list[dict[int, int]] = []
         self._alive: list[Any] = []
         self.dense, self.ones, self.many, self.numbers = Group(), Group(), Group(), Group()
-        self.counts: list[tuple[int, str]] = []
+        self.events: dict[str, int] = {}
+        self._counts: list[tuple[int, str]] = []
         self.wide: list[tuple[int, str, int]] = []
         self.weighted: set[str] = set()
         self.combos: list[int] = []
         self.maps: list[int] = []
-        self.marking: list[tuple[int, int]] = []
+        self._marks = Region(np.uint8)  # every code has a place in it, also one that is only read by the way
         self.of_copy: list[tuple[int, int, int]] = []
         self.of_codes: list[tuple[int, int, int]] = []
         self._types = {column.name: column.type for column in division.plan.columns}
         self._add_results()
         for index, operation in enumerate(division.listed):
             name, text = operation.output.name, operation.columns[0]
-            fields = {T_SOURCE: store.id_tables[index].address, T_POOL: store.pools[text].address}
+            fields = {T_SOURCE: store.id_tables[index].address, T_POOL: store.pool.address}
+            fields[T_WHOLE] = store.whole_at(len(store.layout.fields) + index)
             step = self._load(LOAD_LISTED, store.field(text).at, fields | {T_DEFAULT: store.defaults[name]})
             self.many.add(name, step)
         for coded in division.coded:
             self._add_coded(coded)
-        self._add(RELEASE, {T_N: len(exports)})
         self.table = np.zeros((len(self._rows), STEP_WIDTH), np.int64)
         for row, values in zip(self.table, self._rows, strict=True):
             row[list(values)] = list(values.values())
+        for step, event in self._counts:
+            self.table[step, T_EVENTS] = self.table[self.events[event]].ctypes.data
 
     def _add(self, kind: int, fields: Mapping[int, int]) -> int:
         self._rows.append({T_KIND: kind, **fields})
@@ -132,8 +141,8 @@ class StepTable:
 
     def _load(self, kind: int, at: int, fields: Mapping[int, int]) -> int:
         """Adds a step that reads a field of the copied records."""
-        step = self._add(kind, {T_AT: at, T_STRIDE: self.store.layout.size, **fields})
-        self.of_copy.append((step, T_RECORDS, 0))
+        step = self._add(kind, {T_STRIDE: self.store.layout.word(at), **fields})
+        self.of_copy.append((step, T_COLUMN, at))
         return step
 
     def _add_results(self) -> None:
@@ -163,10 +172,10 @@ class StepTable:
             row[stride] = 4
             return
         self.of_copy.append((step, place, field_.at))
-        row[stride] = self.store.layout.size
+        row[stride] = self.store.layout.word(field_.at)
         if field_.kind == "texts":
             assert pool is not None, column
-            row[pool] = self.store.pools[column].address
+            row[pool] = self.store.pool.address
 
     def _add_coded(self, coded: Coded) -> None:
         if coded.name == "combo":
@@ -176,7 +185,7 @@ class StepTable:
             self._add_count(coded)
             return
         store, operation = self.store, coded.operation
-        fields = {T_USER: self._exports.index[coded.user[0]], T_DICTIONARY: store.numbers[coded.item[0]]}
+        fields = {T_USER: self._places[coded.user[0]], T_DICTIONARY: store.numbers[coded.item[0]]}
         if coded.name == "overlap":
             counted = operation.columns[0 if operation.method == "query_common_ratio" else 1]
             fields[T_OF_USER] = counted == coded.user[0]
@@ -193,20 +202,22 @@ class StepTable:
             self._operand(step, coded.item[1], T_SECOND, T_SECOND_STRIDE, T_SECOND_POOL)
         self.maps.append(step)
         if coded.name == "overlap":
-            self.marking.append((step, fields[T_DICTIONARY]))
+            self._rows[step][T_MARKS] = self._marks.address
+            self._rows[step][T_WHOLE] = store.whole_at(store.layout.fields.index(store.field(coded.item[0])))
         if coded.column:
             self.numbers.add(coded.column, step)
         else:
             self.dense.add(operation.output.name, step)
 
     def _add_count(self, coded: Coded) -> None:
-        store, operation, index = self.store, coded.operation, self._exports.index
+        store, operation, index = self.store, coded.operation, self._places
         behavior, output = store.division.plan.behaviors[operation.behavior], operation.output
         event, stamps, now, *action = coded.user
+        if event not in self.events:
+            fields = {T_USER: index[event], T_DICTIONARY: store.numbers[coded.item[0]]}
+            self.events[event] = self._add(ENCODE_EVENTS, fields)
         texts = [text.encode() for text in operation.actions]
         fields = {
-            T_DICTIONARY: store.numbers[coded.item[0]],
-            T_USER: index[event],
             T_STAMPS: index[stamps],
             T_NOW: index[now],
             T_ACTIONS: index[action[0]] if action else 0,
@@ -221,7 +232,7 @@ class StepTable:
         step = self._add(COUNT, fields)
         self._operand(step, coded.item[0], T_CODES, T_STRIDE, None)
         self.maps.append(step)
-        self.counts.append((step, event))
+        self._counts.append((step, event))
         if output.width == 1:
             self.dense.add(output.name, step)
         else:
@@ -231,13 +242,14 @@ class StepTable:
         store, operation = self.store, coded.operation
         assert operation.encoder is not None, operation.output.name
         parts = [
-            (_ITEM_PART, 0) if c in coded.item else (self._exports.index[c], self._types[c] is FieldType.INT)
+            (_ITEM_PART, 0) if c in coded.item else (self._places[c], self._types[c] is FieldType.INT)
             for c in operation.columns
         ]
         fields = {
             T_DICTIONARY: store.numbers[coded.item[0]],
             T_DEFAULT: store.defaults[operation.output.name],
             T_BUCKETS: operation.encoder.buckets,
+            T_MULTIPLIER: multiplier_of(operation.encoder.buckets),
             T_MIX: operation.mix,
             T_STD: store.division.plan.hash == "std64",
             T_PARTS: self._keep(np.array(parts, np.int64)),

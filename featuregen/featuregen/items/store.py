@@ -26,6 +26,7 @@ from featuregen.items.table import (
     STEP_WIDTH,
     STORE,
     STORE_ID,
+    STORE_LISTS,
     STORE_SPANS,
     T_AT,
     T_BIT,
@@ -35,6 +36,9 @@ from featuregen.items.table import (
     T_KIND,
     T_N,
     T_OFFSETS,
+    T_PART_COUNT,
+    T_PARTS,
+    T_POOL,
     T_RECORDS,
     T_SIZE,
     T_SOURCE,
@@ -45,6 +49,8 @@ from featuregen.results import Column
 
 KEYS = 0
 """Number of the dictionary of item keys; a code of it names an item."""
+
+_MOST_ELEMENTS = 0xFFFFFFFF
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +96,11 @@ class Store:
     Attributes:
         numbers: column of texts -> number of its dictionary.
         defaults: output -> id of its default, -1 if there is none; of listed ids and coded combos.
-        pools: column of lists of texts -> codes.
+        pool: codes of all lists of texts; those of an item are side by side.
         id_pools, weight_pools: output of several ids -> ids, and weights.
         id_tables: of each listed operation, the id of each code.
+        whole: int64[fields + listed operations], 1 of a column of lists as long as every element is a text that is not
+            empty, of a listed operation as long as all of them have ids; 1 of others. Kernels read it.
         slots: number of slots.
         live: number of items.
     """
@@ -105,13 +113,18 @@ class Store:
         self.dictionaries = Dictionaries(1 + max(self.numbers.values(), default=0))
         self.records = Region(np.uint8)
         self.current = Region(np.int32)
-        self.pools = {f.column.name: Region(np.int32) for f in layout.fields if f.kind == "texts"}
+        self.pool = Region(np.int32)
         self.id_pools = {r.operation.output.name: Region(np.int64) for r in layout.results if r.kind == "ids"}
         self.weight_pools = {name: Region(np.float32) for name in self._weighted()}
         self.id_tables = [Region(np.int64) for _ in division.listed]
         self._arrow = ArrowStore([f.column for f in layout.fields if f.kind == "arrow"])
+        self.whole = np.ones(len(layout.fields) + len(division.listed), np.int64)
         self.slots = 0
         self.live = 0
+
+    def whole_at(self, number: int) -> int:
+        """Returns the address of an element of `whole`."""
+        return int(self.whole.ctypes.data) + 8 * number
 
     def field(self, column: str) -> Field:
         """Returns where a stored column is."""
@@ -124,7 +137,7 @@ class Store:
     @property
     def nbytes(self) -> int:
         """Bytes that are in use."""
-        regions = [self.records, self.current, *self.pools.values(), *self.id_pools.values()]
+        regions = [self.records, self.current, self.pool, *self.id_pools.values()]
         regions += [*self.weight_pools.values(), *self.id_tables]
         return self.dictionaries.nbytes + sum(region.nbytes for region in regions) + self._arrow.nbytes
 
@@ -138,14 +151,15 @@ class Store:
         first = self.slots
         self.records.size = first * self.layout.size  # also after a put that failed halfway
         self.records.extend(rows * self.layout.size)
-        table = np.zeros((len(self.layout.fields) + len(self.layout.results), STEP_WIDTH), np.int64)
+        table = np.zeros((len(self.layout.fields) + len(self.layout.results) + 1, STEP_WIDTH), np.int64)
         table[:, T_N], table[:, T_FIRST] = rows, first
         table[:, T_RECORDS], table[:, T_STRIDE] = self.records.address, self.layout.size
         held: list[Any] = []
         for step, field in zip(table, self.layout.fields, strict=False):
             self._field(step, field, columns[field.column.name], held)
-        for step, result in zip(table[len(self.layout.fields) :], self.layout.results, strict=True):
+        for step, result in zip(table[len(self.layout.fields) :], self.layout.results, strict=False):
             self._result(step, result, results[result.operation.output.name], held)
+        self._lists(table[-1], columns, held)
         run_steps(table, self.dictionaries.table, 0)
         self._arrow.append(columns, rows)
         self._extend_id_tables()
@@ -179,7 +193,7 @@ class Store:
         self.live -= len(known)
 
     def _field(self, step: Any, field: Field, array: pa.Array, held: list[Any]) -> None:
-        if field.kind in ("key", "arrow"):
+        if field.kind not in ("number", "text"):
             step[T_KIND] = -1
             return
         step[T_AT] = field.at
@@ -189,20 +203,41 @@ class Store:
             step[T_KIND], step[T_SIZE], step[T_FLAG] = STORE, 8, field.flag
             step[T_SOURCE] = data.address + 8 * array.offset
             step[T_VALID], step[T_BIT] = validity_of(array, valid)
-        elif field.kind == "text":
+        else:
             codes = self.dictionaries.encode(self.numbers[name], array)
             held.append(codes)
             step[T_KIND], step[T_SIZE], step[T_SOURCE] = STORE, 4, codes.ctypes.data
-        else:
+
+    def _lists(self, step: Any, columns: Mapping[str, pa.Array], held: list[Any]) -> None:
+        """Makes the step that stores all lists of texts."""
+        parts, total = [], 0
+        for number, field in enumerate(self.layout.fields):
+            if field.kind != "texts":
+                continue
+            array = columns[field.column.name]
             valid, offsets = array.buffers()[:2]
             lists = np.frombuffer(offsets, np.int32)[array.offset : array.offset + len(array) + 1]
-            codes = self.dictionaries.encode(
-                self.numbers[name], array.values.slice(int(lists[0]), int(lists[-1] - lists[0]))
-            )
-            begin = self.pools[name].size
-            self.pools[name].extend(len(codes))[:] = codes
-            self._spans(step, lists, begin, name)
-            step[T_VALID], step[T_BIT] = validity_of(array, valid)
+            texts = array.values.slice(int(lists[0]), int(lists[-1] - lists[0]))
+            codes = self.dictionaries.encode(self.numbers[field.column.name], texts)
+            held += [lists, codes]
+            if len(codes) and int(codes.min()) <= 0:
+                self._is_not_whole(number, field.column.name)
+            total += len(codes)
+            parts.append([codes.ctypes.data, lists.ctypes.data, *validity_of(array, valid), field.at])
+        held.append(np.array(parts, np.int64))
+        begin = self.pool.size
+        if begin + total > _MOST_ELEMENTS:
+            raise FeatureError(None, "the lists of the item cache have more than 2^32 elements", "keep fewer items")
+        self.pool.extend(total)
+        step[T_KIND], step[T_PARTS], step[T_PART_COUNT] = STORE_LISTS, held[-1].ctypes.data, len(parts)
+        step[T_POOL], step[T_SIZE] = self.pool.address, begin
+
+    def _is_not_whole(self, number: int, column: str) -> None:
+        """Notes it before a record is published that it is true of."""
+        self.whole[number] = 0
+        for index, operation in enumerate(self.division.listed):
+            if operation.columns[0] == column:
+                self.whole[len(self.layout.fields) + index] = 0
 
     def _result(self, step: Any, result: Result, column: Column, held: list[Any]) -> None:
         name = result.operation.output.name
@@ -225,7 +260,7 @@ class Store:
         self._spans(step, offsets, begin, name)
 
     def _spans(self, step: Any, offsets: Any, begin: int, name: str) -> None:
-        if begin + int(offsets[-1] - offsets[0]) > 0xFFFFFFFF:
+        if begin + int(offsets[-1] - offsets[0]) > _MOST_ELEMENTS:
             raise FeatureError(None, f"'{name}' has more than 2^32 elements in the item cache", "keep fewer items")
         step[T_KIND], step[T_OFFSETS], step[T_SIZE] = STORE_SPANS, offsets.ctypes.data, begin
 
@@ -235,7 +270,10 @@ class Store:
             ids, number = self.id_tables[index], self.numbers[operation.columns[0]]
             if ids.size < self.dictionaries.count(number):
                 texts = self.dictionaries.texts(number, ids.size)
-                ids.extend(len(texts))[:] = self._side.ids(index, texts)
+                made = self._side.ids(index, texts)
+                if len(made) and int(made[1 if ids.size == 0 else 0 :].min(initial=0)) < 0:
+                    self.whole[len(self.layout.fields) + index] = 0
+                ids.extend(len(texts))[:] = made
 
 
 def _numbers(layout: Layout) -> dict[str, int]:

@@ -13,14 +13,17 @@ T_DICTIONARY, T_RECORDS, T_STRIDE, T_AT, T_SIZE = 11, 12, 13, 14, 15
 T_CURRENT, T_FIRST, T_SCRATCH, T_POOL, T_WEIGHT_POOL = 16, 17, 18, 19, 20
 T_DEFAULT, T_USER, T_IS_LIST, T_COMBINER, T_FLAG, T_OF_USER = 21, 22, 23, 24, 25, 25
 T_PARTS, T_PART_COUNT, T_PREFIX, T_PREFIX_SIZE, T_BUFFER = 26, 27, 28, 29, 30
-T_STD, T_BUCKETS, T_MIX, T_STAMP = 31, 32, 33, 34
+T_STD, T_BUCKETS, T_MIX, T_STAMP, T_MULTIPLIER = 31, 32, 33, 34, 54
 T_CODES, T_CAPACITY, T_NEEDED = 35, 36, 37
 T_SECOND, T_SECOND_STRIDE, T_SECOND_POOL, T_SECOND_DICTIONARY = 38, 39, 40, 41
 T_BYTES, T_ELEMENT_VALID = 42, 43
 T_STAMPS, T_NOW, T_ACTIONS, T_ACTION_COUNT = 44, 45, 46, 47  # of events; -1: no action is asked for
 T_MAX_EVENTS, T_MAX_AGE, T_WINDOWS, T_WINDOW_COUNT, T_EVENT_CODES = 48, 49, 50, 51, 52
+T_EVENTS = 58  # address of the step that encodes the attribute which is counted by
 T_MARKS = 53  # uint8 for each code of the dictionary, all 0 between two steps
-STEP_WIDTH = 54
+T_COLUMN, T_FLAGS, T_ROOM = 55, 56, 57  # of records that were copied: a field of the first row, and of the next word
+T_WHOLE = 59  # address of what is 1 unless an element of a list is missing, or empty, or (LOAD_LISTED) has no id
+STEP_WIDTH = 60
 
 (
     ENCODE,
@@ -30,6 +33,7 @@ STEP_WIDTH = 54
     STORE,
     STORE_SPANS,
     STORE_ID,
+    STORE_LISTS,
     LINK,
     COPY,
     LOAD,
@@ -45,9 +49,9 @@ STEP_WIDTH = 54
     LOOKUP,
     MATCH,
     OVERLAP,
+    ENCODE_EVENTS,
     COUNT,
-    RELEASE,
-) = range(24)
+) = range(25)
 
 # A dictionary of texts: code c is the text [ENDS[c], ENDS[c + 1]). Code 0 is the empty text. A slot of the
 # open-addressing table holds the upper half of the hash, and code + 1; LIMIT: at most so many codes before it grows.
@@ -56,3 +60,9 @@ DICTIONARY_WIDTH = 6
 
 MEMO_SLOTS = 4096
 """Ids of a combo are remembered for the length of a request, by code, in so many places."""
+
+SPARE = 8
+"""Elements behind all others that a kernel may write to and read, so that it need not know where a list ends."""
+
+LIST_WIDTH = 5
+"""Numbers of a list of texts that is stored: see the kernel `store_lists`."""

@@ -48,16 +48,16 @@ def offset_of(array: int) -> int:
 
 
 @jit
-def user_array(user: int, index: int) -> int:
-    """One of the exported arrays."""
-    return user + ARRAY_BYTES * index
+def user_array(exported: int, index: int) -> int:
+    """One of the exported arrays, whose addresses are int64[n] at `exported`."""
+    return load_i64(exported + 8 * index)
 
 
 @jit
-def release(user: int, count: int) -> None:
-    """Gives the exported arrays back to Arrow."""
+def release(structures: int, count: int) -> None:
+    """Gives exported arrays, one structure behind the other, back to Arrow."""
     for index in range(count):
-        array = user_array(user, index)
+        array = structures + ARRAY_BYTES * index
         if load_i64(array + _RELEASE) != 0:
             _call(load_i64(array + _RELEASE), array)
 

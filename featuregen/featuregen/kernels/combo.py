@@ -1,15 +1,13 @@
 """Kernel of combo: ids of all products of the texts of several columns, the first being the outermost loop."""
 
 import numba as nb
-import numpy as np
 
 from featuregen.kernels import layout
 from featuregen.kernels.columns import gather_texts, place, span, text_of
 from featuregen.kernels.hash import cross_start, fingerprint_cat, hash_text
 from featuregen.kernels.memory import copy_bytes, get, jit, load_i64, store_i32, store_i64, store_u8
-from featuregen.kernels.texts import encode_joined, finish_ids
+from featuregen.kernels.texts import encode_joined, finish_ids, hashed_id
 
-U = np.uint64
 _UNDERSCORE = 95
 _TOO_MANY = 2**31
 _PART_BYTES = 24  # of a part: number of texts, cursor, address of its texts
@@ -66,7 +64,7 @@ def _product_id(op: int) -> int:
             copy_bytes(end, text, size)
             end += size
     if mix == 1:
-        return nb.int64(mixed % U(get(op, layout.O_BUCKETS)))
+        return hashed_id(op, mixed)
     return encode_joined(op, start, end - start)
 
 
@@ -87,7 +85,7 @@ def _advance(op: int) -> None:
 @jit
 def _combo_of_two(op: int, a: int, b: int) -> None:
     """The common combo, two plain columns: at most one id in a row; a text that all rows share is read once."""
-    std, buckets, mix = get(op, layout.O_STD), U(get(op, layout.O_BUCKETS)), get(op, layout.O_MIX)
+    std, mix = get(op, layout.O_STD), get(op, layout.O_MIX)
     moves_a, moves_b = get(a, layout.C_STEP) != 0, get(b, layout.C_STEP) != 0
     decimal, start = get(op, layout.O_STATE), get(op, layout.O_BUFFER)
     joined, ids, total = start + get(op, layout.O_PREFIX_SIZE), get(op, layout.O_IDS), 0
@@ -107,7 +105,7 @@ def _combo_of_two(op: int, a: int, b: int) -> None:
             else:
                 copy_bytes(joined + size_a + 1, text_b, size_b)
                 mixed = hash_text(std, start, joined - start + size_a + 1 + size_b)
-            store_i64(ids + 8 * total, nb.int64(mixed % buckets))
+            store_i64(ids + 8 * total, hashed_id(op, mixed))
             total += 1
         total = finish_ids(op, row, before, total)
 

@@ -6,7 +6,7 @@ The arrays come by Arrow's C data interface. To export one costs less than to lo
 import numba as nb
 
 from featuregen.kernels import layout
-from featuregen.kernels.arrow import buffer_of, child, length_of, nulls_of, offset_of, release, user_array
+from featuregen.kernels.arrow import buffer_of, child, length_of, nulls_of, offset_of, user_array
 from featuregen.kernels.memory import get, jit, load_i32, put
 
 
@@ -68,4 +68,3 @@ def run_describe(op: int) -> None:
             if get(above, layout.S_IS_MAP) == 1:
                 extra, array = offset_of(array), child(array, 1)
         _describe(op, row, array, extra, first, last)
-    release(get(op, layout.O_EXPORTS), get(op, layout.O_PART_COUNT))

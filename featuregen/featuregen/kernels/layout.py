@@ -30,6 +30,7 @@ O_KIND, O_ROWS, O_STD, O_SCRATCH, O_A, O_B, O_C = 0, 1, 2, 3, 4, 5, 6
 # Texts: an encoder, the default's id (-1 if there is none), the prefix, a buffer for texts that are joined.
 O_ENCODE, O_BUCKETS, O_UNKNOWN, O_DEFAULT, O_PREFIX, O_PREFIX_SIZE, O_BUFFER = 7, 8, 9, 10, 11, 12, 13
 O_WORDS = 14  # an index: of a vocabulary, or of a value map
+O_MULTIPLIER = 75  # of the buckets, for `bucket_of`
 O_WORD_TEXT, O_WORD_DATA = 17, 18  # constant texts: int32 offsets and bytes
 # Numbers: FOUND are those before the tail, WIDTH in a row unless they have offsets; NUMBERS are a and b of a rescaling.
 O_WIDTH, O_FOUND, O_FOUND_OFFSETS, O_RESCALE, O_NUMBERS, O_RESCALE_BY = 19, 20, 21, 22, 23, 24
@@ -45,16 +46,17 @@ O_REGIONS, O_REGION_SLOTS, O_REGION_RECORDS, O_LIVE, O_LIVE_INNER = 52, 53, 54, 
 O_TS, O_NOW, O_GROUP_OFFSETS, O_GROUP_POSITIONS, O_GROUP_STEP = 57, 58, 59, 60, 61
 O_MAX_EVENTS, O_MAX_AGE, O_ACTIONS, O_ACTION_COUNT = 62, 63, 64, 65
 O_WINDOWS, O_WINDOW_COUNT, O_COUNTS, O_LENGTH, O_PAD = 66, 67, 68, 69, 70
-# The description of a call: exported arrays, shapes and rows of the column table, and sizes, which are int64[rows, 2].
+# The description of a call: addresses of exported arrays (of the structures, to release them), shapes and rows of the
+# column table, and sizes, which are int64[rows, 2].
 O_EXPORTS, O_SHAPES, O_COLUMNS, O_SIZES = 71, 72, 73, 74
-OPERATION_WIDTH = 75
+OPERATION_WIDTH = 76
 
 # What a row of the column table is of. ARRAY: number of an exported array, -1 for the level below the row before.
 S_ARRAY, S_NESTED, S_IS_MAP, S_KIND, S_HAS_ELEMENTS = 0, 1, 2, 3, 4
 SHAPE_WIDTH = 5
 
 OP_ID, OP_COMBO, OP_RAW, OP_COMBINE, OP_LOOKUP, OP_MATCH, OP_EXPR, OP_OVERLAP, OP_KV_DOT, OP_WINDOW = range(10)
-OP_SEQUENCE, OP_SELECT, OP_INDEX, OP_COUNT_COMBO, OP_COUNT_MATCH, OP_DESCRIBE = range(10, 16)
+OP_SEQUENCE, OP_SELECT, OP_INDEX, OP_COUNT_COMBO, OP_COUNT_MATCH, OP_DESCRIBE, OP_RELEASE = range(10, 17)
 ENCODE_HASH, ENCODE_IDENTITY, ENCODE_VOCAB = range(3)
 RESCALE_NONE, RESCALE_LOG10, RESCALE_ZSCORE, RESCALE_MINMAX, RESCALE_EXPRESSION = range(5)
 COMBINE_SUM, COMBINE_MEAN, COMBINE_MIN, COMBINE_MAX, COMBINE_COUNT, COMBINE_NONE = range(6)

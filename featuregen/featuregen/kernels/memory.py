@@ -89,6 +89,28 @@ def pop_count(typing_context: Any, value: Any) -> Any:
 
 
 @intrinsic
+def bit_length(typing_context: Any, value: Any) -> Any:
+    """Number of bits of an int64 that is not negative, without leading zeros."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.sub(ir.Constant(_LLVM[8], 64), builder.ctlz(arguments[0], ir.Constant(ir.IntType(1), 0)))
+
+    return types.int64(types.int64), generate
+
+
+@intrinsic
+def multiply_high(typing_context: Any, a: Any, b: Any) -> Any:
+    """The upper 64 bits of the product of two uint64."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        wide = ir.IntType(128)
+        product = builder.mul(*(builder.zext(argument, wide) for argument in arguments))
+        return builder.trunc(builder.lshr(product, ir.Constant(wide, 64)), _LLVM[8])
+
+    return types.uint64(types.uint64, types.uint64), generate
+
+
+@intrinsic
 def opaque(typing_context: Any, value: Any) -> Any:
     """The same int64, of which the compiler knows nothing: so that it cannot split a condition into two branches."""
 
@@ -151,6 +173,15 @@ def copy_bytes(target: int, source: int, size: int) -> None:
     else:
         for at in range(size):
             store_u8(target + at, nb.int64(load_u8(source + at)))
+
+
+@jit
+def copy_short(target: int, source: int, size: int) -> None:
+    """Copies a text, of 16 bytes mostly, and what is behind it: both need room for 16 bytes more. Nothing branches."""
+    store_i64(target, load_i64(source))
+    store_i64(target + 8, load_i64(source + 8))
+    for at in range(16, size, 8):
+        store_i64(target + at, load_i64(source + at))
 
 
 @jit

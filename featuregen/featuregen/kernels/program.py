@@ -7,6 +7,7 @@ import numba as nb
 
 from featuregen.compiled import compile_program
 from featuregen.kernels import layout
+from featuregen.kernels.arrow import release
 from featuregen.kernels.combo import combo_capacity, run_combo
 from featuregen.kernels.describe import run_describe
 from featuregen.kernels.dot import run_kv_dot
@@ -56,6 +57,8 @@ def _run(operations: int, count: int) -> int:
             run_index(op)
         elif kind == layout.OP_DESCRIBE:
             run_describe(op)
+        elif kind == layout.OP_RELEASE:
+            release(get(op, layout.O_EXPORTS), get(op, layout.O_PART_COUNT))
         elif kind == layout.OP_COUNT_COMBO:
             result = combo_capacity(op)
         if get(op, layout.O_FOUND) != 0:

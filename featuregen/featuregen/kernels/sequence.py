@@ -98,6 +98,7 @@ def _compute(op: int, row: int, position: int, count: int) -> float:
 def _hashed(op: int, column: int) -> None:
     """`run_sequence` for texts that are hashed without a prefix, the common case: all fields in registers."""
     std, buckets, default = get(op, layout.O_STD), get(op, layout.O_BUCKETS), get(op, layout.O_DEFAULT)
+    multiplier = get(op, layout.O_MULTIPLIER)
     texts, data = get(column, layout.C_TEXT), get(column, layout.C_DATA)
     bitmap, bit = get(column, layout.C_CHILD_VALID), get(column, layout.C_CHILD_BIT)
     ids, offsets, positions = get(op, layout.O_IDS), get(op, layout.O_OFFSETS), get(op, layout.O_GROUP_POSITIONS)
@@ -111,7 +112,7 @@ def _hashed(op: int, column: int) -> None:
             found = nb.int64(-1)
             if start >= 0:
                 position = load_i32(positions + 4 * at) if positions != 0 else at
-                found = hash_element(std, buckets, texts, data, bitmap, bit, start + position)
+                found = hash_element(std, buckets, multiplier, texts, data, bitmap, bit, start + position)
             store_i64(ids + 8 * total, found if found >= 0 else default)
             total += 1
         if begin == end and get(op, layout.O_PAD) == 1:

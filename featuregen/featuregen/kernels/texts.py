@@ -3,10 +3,12 @@
 A text is put behind the prefix, encoded, and dropped if that gives no id; a row without an id gets the default's.
 """
 
-import numba as nb
+from typing import Any
+
 import numpy as np
 
 from featuregen.kernels import layout
+from featuregen.kernels.buckets import bucket_of
 from featuregen.kernels.columns import is_last_of_its_key, number_of, span, text_of
 from featuregen.kernels.hash import hash_text
 from featuregen.kernels.index import find, payload
@@ -24,8 +26,13 @@ from featuregen.kernels.memory import (
     store_u8,
 )
 
-U = np.uint64
 _UNDERSCORE = 95
+
+
+@jit
+def hashed_id(op: int, hash_: Any) -> int:
+    """Id of a hash."""
+    return bucket_of(hash_, get(op, layout.O_BUCKETS), get(op, layout.O_MULTIPLIER))
 
 
 @jit
@@ -35,7 +42,7 @@ def encode_joined(op: int, text: int, size: int) -> int:
         return -1
     kind = get(op, layout.O_ENCODE)
     if kind == layout.ENCODE_HASH:
-        return nb.int64(hash_text(get(op, layout.O_STD), text, size) % U(get(op, layout.O_BUCKETS)))
+        return hashed_id(op, hash_text(get(op, layout.O_STD), text, size))
     if kind == layout.ENCODE_IDENTITY:
         value = parse_digits(text, size)
         return value if value < get(op, layout.O_BUCKETS) else -1
@@ -102,13 +109,15 @@ def finish_ids(op: int, row: int, before: int, total: int) -> int:
 
 
 @jit
-def hash_element(std: int, buckets: int, texts: int, data: int, bitmap: int, bit: int, element: int) -> int:
+def hash_element(
+    std: int, buckets: int, multiplier: int, texts: int, data: int, bitmap: int, bit: int, element: int
+) -> int:
     """`encode_element` of a text that is hashed without a prefix, the common case: all fields in registers."""
     start = load_i32(texts + 4 * element)
     size = load_i32(texts + 4 * element + 4) - start
     if size == 0 or not is_valid(bitmap, bit + element):
         return -1
-    return nb.int64(hash_text(std, data + start, size) % U(buckets))
+    return bucket_of(hash_text(std, data + start, size), buckets, multiplier)
 
 
 @jit
@@ -122,6 +131,7 @@ def is_plainly_hashed(op: int, column: int) -> bool:
 def _hashed_ids(op: int, column: int) -> None:
     """`run_id` for texts that are hashed without a prefix."""
     std, buckets, ids = get(op, layout.O_STD), get(op, layout.O_BUCKETS), get(op, layout.O_IDS)
+    multiplier = get(op, layout.O_MULTIPLIER)
     texts, data = get(column, layout.C_TEXT), get(column, layout.C_DATA)
     bitmap, bit = get(column, layout.C_CHILD_VALID), get(column, layout.C_CHILD_BIT)
     total = 0
@@ -129,7 +139,7 @@ def _hashed_ids(op: int, column: int) -> None:
         first, last = span(column, row)
         before = total
         for element in range(first, last):
-            found = hash_element(std, buckets, texts, data, bitmap, bit, element)
+            found = hash_element(std, buckets, multiplier, texts, data, bitmap, bit, element)
             if found >= 0:
                 store_i64(ids + 8 * total, found)
                 total += 1
@@ -140,12 +150,13 @@ def _hashed_ids(op: int, column: int) -> None:
 def _hashed_rows(op: int, column: int) -> None:
     """`_hashed_ids` for a plain column, one text a row: nothing is read twice, so it runs at the hash's own speed."""
     std, buckets, ids = get(op, layout.O_STD), get(op, layout.O_BUCKETS), get(op, layout.O_IDS)
+    multiplier = get(op, layout.O_MULTIPLIER)
     texts, data = get(column, layout.C_TEXT), get(column, layout.C_DATA)
     bitmap, bit = get(column, layout.C_CHILD_VALID), get(column, layout.C_CHILD_BIT)
     offsets, default, step = get(op, layout.O_OFFSETS), get(op, layout.O_DEFAULT), get(column, layout.C_STEP)
     total = 0
     for row in range(get(op, layout.O_ROWS)):
-        found = hash_element(std, buckets, texts, data, bitmap, bit, row * step)
+        found = hash_element(std, buckets, multiplier, texts, data, bitmap, bit, row * step)
         found = found if found >= 0 else default
         if found >= 0:
             store_i64(ids + 8 * total, found)

@@ -12,10 +12,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from featuregen.kernels import layout
-from featuregen.kernels.arrow import ARRAY_BYTES
 from featuregen.kernels.layout import KIND_FLOAT, KIND_INT, KIND_TEXT
 from featuregen.kernels.program import run_program
 from featuregen.plan import Input
+from featuregen.program.exports import Exports
 from featuregen.schema import arrow_type
 
 _ROW_BYTES = 8 * layout.COLUMN_WIDTH
@@ -65,6 +65,7 @@ class ColumnTable:
         addresses: of each column's row.
         steps: of each column, in this call.
         sizes: int64[rows, 2], of each row of the table: elements of all rows of the array, and bytes of their texts.
+        exports: through which the kernels read the arrays.
     """
 
     def __init__(self, inputs: Sequence[Input]) -> None:
@@ -77,9 +78,8 @@ class ColumnTable:
         self.steps: Sequence[int] = ()
         self.sizes = np.zeros((self._rows[-1], 2), np.int64)
         self._bounds: list[list[int]] = []
-        self._arrays: Sequence[pa.Array] = ()
-        self._exports = np.zeros(max(1, len(inputs)) * ARRAY_BYTES, np.uint8)
-        self._export_addresses = [self._exports.ctypes.data + ARRAY_BYTES * number for number in range(len(inputs))]
+        self._arrays: Sequence[pa.Array | None] = ()
+        self.exports = Exports(len(inputs))
         self._first_rows = np.array(self._rows[:-1], np.int64)
         self._shapes = np.array([row for n, shape in enumerate(self.shapes) for row in _rows_of(n, shape)], np.int64)
         self._set_constants()
@@ -89,20 +89,23 @@ class ColumnTable:
         table[:, layout.C_KIND], table[:, layout.C_STEP] = shapes[:, layout.S_KIND], 1
         for row in np.flatnonzero(shapes[:, layout.S_ARRAY] < 0).tolist():
             table[row - 1, layout.C_CHILD] = int(table.ctypes.data) + _ROW_BYTES * row
-        self._describe = np.zeros((1, layout.OPERATION_WIDTH), np.int64)
+        self._describe = np.zeros((2, layout.OPERATION_WIDTH), np.int64)
         op = self._describe[0]
-        op[layout.O_KIND], op[layout.O_ROWS], op[layout.O_PART_COUNT] = layout.OP_DESCRIBE, len(table), len(self.shapes)
-        op[layout.O_EXPORTS], op[layout.O_SHAPES] = self._exports.ctypes.data, self._shapes.ctypes.data
-        op[layout.O_COLUMNS], op[layout.O_SIZES] = table.ctypes.data, self.sizes.ctypes.data
+        op[layout.O_KIND], op[layout.O_ROWS], op[layout.O_EXPORTS] = (
+            layout.OP_DESCRIBE,
+            len(table),
+            self.exports.address,
+        )
+        op[layout.O_SHAPES], op[layout.O_COLUMNS] = self._shapes.ctypes.data, table.ctypes.data
+        op[layout.O_SIZES] = self.sizes.ctypes.data
+        self.exports.tell_release(self._describe[1])
         self._describe_address = int(self._describe.ctypes.data)
 
-    def fill(self, arrays: Sequence[pa.Array], steps: Sequence[int]) -> None:
-        """Describes the arrays of a call, one for each column, and keeps them alive until the next."""
+    def fill(self, arrays: Sequence[pa.Array | None], steps: Sequence[int]) -> None:
+        """Describes the arrays of a call, one for each column, that were exported, and keeps them until the next."""
         self._arrays, self.steps = arrays, steps
-        for array, address in zip(arrays, self._export_addresses, strict=True):
-            array._export_to_c(address)
         self.table[self._first_rows, layout.C_STEP] = steps
-        run_program(self._describe_address, 1)
+        run_program(self._describe_address, len(self._describe))
 
     def bound(self, sizes: NDArray[np.int64]) -> None:
         """Says how large the arrays may be: what `elements`, `inner_elements` and `text_bytes` return from now on."""

@@ -30,6 +30,7 @@ class Program:
     def __init__(self, plan: Plan, files: Mapping[str, bytes] | None = None) -> None:
         self.plan = plan
         self.columns = ColumnTable(plan.columns)
+        self.exports = self.columns.exports
         groups: dict[tuple[str, tuple[str, ...]], int] = {}
         for operation in plan.operations:
             if operation.behavior:
@@ -61,6 +62,16 @@ class Program:
             steps: 1 where an array has a value for every row, 0 where its first value holds for all rows.
             rows: number of rows.
             user_rows: number of rows of user-side outputs: `rows`, or 1.
+        """
+        self.exports.export(arrays)
+        return self.run_exported(arrays, steps, rows, user_rows)
+
+    def run_exported(
+        self, arrays: Sequence[pa.Array | None], steps: Sequence[int], rows: int, user_rows: int
+    ) -> dict[str, Column]:
+        """Does what `run` does of arrays that are in `exports` already, and releases them.
+
+        An array may be None: then whoever exported it keeps it alive until this has ended.
         """
         self.columns.fill(arrays, steps)
         call = rows, user_rows, list(steps)

@@ -9,6 +9,7 @@ from featuregen.expression import Code, Program
 from featuregen.files import vocabulary
 from featuregen.hash64 import HASHES
 from featuregen.kernels import layout
+from featuregen.kernels.buckets import multiplier_of
 from featuregen.kernels.program import run_program
 from featuregen.plan import Behavior, Encoder, Operation, Plan, Rescale
 from featuregen.program.columns import ColumnTable
@@ -187,6 +188,8 @@ class Rows:
     def _encoder(self, row: Any, operation: Operation, encoder: Encoder) -> None:
         row[layout.O_ENCODE], row[layout.O_BUCKETS] = _ENCODES[encoder.kind], encoder.buckets
         row[layout.O_UNKNOWN] = encoder.unknown
+        if encoder.kind == "hash":
+            row[layout.O_MULTIPLIER] = multiplier_of(encoder.buckets)
         prefix = operation.prefix.encode()
         row[layout.O_PREFIX_SIZE] = len(prefix)
         row[layout.O_PREFIX] = self._constants.keep(np.frombuffer(prefix + bytes(8), np.uint8))

@@ -20,6 +20,7 @@ from featuregen.items.table import (
     T_DEFAULT,
     T_DONE,
     T_MIX,
+    T_MULTIPLIER,
     T_N,
     T_NEEDED,
     T_OFFSETS,
@@ -38,18 +39,20 @@ from featuregen.kernels.arrow import (
     text_at,
     user_array,
 )
+from featuregen.kernels.buckets import bucket_of
 from featuregen.kernels.hash import (
     cross_start,
     fingerprint_cat,
     hash_text,
 )
+from featuregen.kernels.lanes import prefetch
 from featuregen.kernels.memory import (
     copy_bytes,
+    copy_short,
     get,
     jit,
     load_i32,
     load_i64,
-    load_u8,
     put,
     store_i32,
     store_i64,
@@ -119,25 +122,42 @@ def _prepare(step: int, user: int) -> Any:
 
 
 @jit
-def _touch(codes: int, stride: int, rows: int, ends: int, texts: int) -> int:
-    """Reads of each row's text where it is and then its first byte, with loads that do not wait for each other."""
-    touched = nb.int64(0)
+def _bring(codes: int, stride: int, rows: int, ends: int, texts: int) -> None:
+    """Asks for each row's text: for where it is, and then for the text."""
     for row in range(rows):
-        touched += load_i64(ends + 8 * max(load_i32(codes + stride * row), 0))
+        prefetch(ends + 8 * max(load_i32(codes + stride * row), 0))
     for row in range(rows):
-        touched += nb.int64(load_u8(texts + load_i64(ends + 8 * max(load_i32(codes + stride * row), 0))))
-    return touched
+        prefetch(texts + load_i64(ends + 8 * max(load_i32(codes + stride * row), 0)))
+
+
+@jit
+def _joined(std: int, mix: bool, mixed: Any, parts: Any, text: int, size: int) -> Any:
+    """Hash of an item's text with the user's parts, which `_prepare` wrote: tail, head and end are where they are."""
+    tail, head, end = parts
+    if mix:
+        hash_ = fingerprint_cat(mixed, hash_text(std, text, size))
+        for at in range(tail, head, 8):
+            hash_ = fingerprint_cat(hash_, U(load_i64(at)))
+        return hash_
+    copy_short(end, text, size)
+    if head > tail:
+        copy_bytes(end + size, tail, head - tail)
+    return hash_text(std, head, end - head + size + head - tail)
 
 
 @jit
 def combo(step: int, dictionaries: int, user: int) -> None:
-    """Ids of one text of each item with the user's parts; remembered by code in SCRATCH, for this STAMP only."""
-    dictionary, total = dictionary_of(dictionaries, step), 0
+    """Ids of one text of each item with the user's parts.
+
+    If there are fewer texts than rows, the ids are remembered by code in SCRATCH, for this STAMP only.
+    """
+    dictionary, total, rows = dictionary_of(dictionaries, step), 0, get(step, T_N)
     memo, stamp = get(step, T_SCRATCH), get(step, T_STAMP) << 32
+    remembers = get(dictionary, D_COUNT) <= min(rows, MEMO_SLOTS)
     ends, texts, ids = get(dictionary, D_ENDS), get(dictionary, D_TEXTS), get(step, T_OUT)
     offsets = get(step, T_OFFSETS)
     codes, stride, default = get(step, T_CODES), get(step, T_STRIDE), get(step, T_DEFAULT)
-    buckets = U(get(step, T_BUCKETS))
+    buckets, multiplier = get(step, T_BUCKETS), get(step, T_MULTIPLIER)
     std, mix, fixed, capacity = get(step, T_STD), get(step, T_MIX) == 1, _parts_size(step, user), get(step, T_CAPACITY)
     tail, head, end, mixed = get(step, T_BUFFER), get(step, T_BUFFER), get(step, T_BUFFER), cross_start()
     if fixed + 64 > capacity:
@@ -145,32 +165,25 @@ def combo(step: int, dictionaries: int, user: int) -> None:
         return
     if fixed >= 0:
         tail, head, end, mixed = _prepare(step, user)
-    if get(dictionary, D_COUNT) > MEMO_SLOTS:  # there are more texts than a cache of the processor holds
-        put(step, T_DONE, _touch(codes, stride, get(step, T_N), ends, texts))  # so that it is not optimised away
+    if not remembers:
+        _bring(codes, stride, rows, ends, texts)
     store_i32(offsets, 0)
-    for row in range(get(step, T_N)):
+    for row in range(rows):
         code, found = load_i32(codes + stride * row), nb.int64(-1)
         if code > 0 and fixed >= 0:
             place = memo + 16 * (code & (MEMO_SLOTS - 1))
-            if load_i64(place) == stamp | code:
+            if remembers and load_i64(place) == stamp | code:
                 found = load_i64(place + 8)
             else:
                 start = load_i64(ends + 8 * code)
                 size = load_i64(ends + 8 * code + 8) - start
-                if mix:
-                    hash_ = fingerprint_cat(mixed, hash_text(std, texts + start, size))
-                    for at in range(tail, head, 8):
-                        hash_ = fingerprint_cat(hash_, U(load_i64(at)))
-                else:
-                    if fixed + size + 64 > capacity:
-                        put(step, T_NEEDED, fixed + size + 64)
-                        return
-                    copy_bytes(end, texts + start, size)
-                    copy_bytes(end + size, tail, head - tail)
-                    hash_ = hash_text(std, head, end - head + size + head - tail)
-                found = nb.int64(hash_ % U(buckets))
-                store_i64(place, stamp | code)
-                store_i64(place + 8, found)
+                if not mix and fixed + size + 64 > capacity:
+                    put(step, T_NEEDED, fixed + size + 64)
+                    return
+                found = bucket_of(_joined(std, mix, mixed, (tail, head, end), texts + start, size), buckets, multiplier)
+                if remembers:
+                    store_i64(place, stamp | code)
+                    store_i64(place + 8, found)
         if found < 0:
             found = default
         store_i64(ids + 8 * total, found)

@@ -11,16 +11,20 @@ from featuregen.items.kernels.texts import code_of, hash_texts
 from featuregen.items.table import (
     T_ACTION_COUNT,
     T_ACTIONS,
+    T_CAPACITY,
     T_CODES,
     T_DATA,
     T_DONE,
     T_EVENT_CODES,
+    T_EVENTS,
     T_MAX_AGE,
     T_MAX_EVENTS,
     T_N,
+    T_NEEDED,
     T_NOW,
     T_OUT,
     T_SCRATCH,
+    T_SIZE,
     T_STAMPS,
     T_STRIDE,
     T_TEXTS,
@@ -29,7 +33,7 @@ from featuregen.items.table import (
     T_WINDOWS,
 )
 from featuregen.kernels.arrow import child, int_at, is_present, list_span, text_at, user_array
-from featuregen.kernels.memory import equal_bytes, get, jit, load_i32, load_i64, put, store_f32, store_i64
+from featuregen.kernels.memory import equal_bytes, get, jit, load_i32, load_i64, put, store_f32, store_i32, store_i64
 
 U = np.uint64
 
@@ -68,11 +72,37 @@ def _add(step: int, mask: int, known: int, code: int, now: int, ts: int) -> int:
 
 
 @jit
-def _count(step: int, dictionary: int, mask: int, user: int, hashes: int) -> int:
-    """Counts visible events by the code of their attribute; returns the number of codes.
+def encode_events(step: int, dictionaries: int, user: int) -> None:
+    """The codes of an attribute of all events, for the steps that count by it: int32 at CODES, DONE of them.
 
-    `hashes` is room for an int64 of each event.
+    EVENT_CODES are those that are known already, SIZE of them; 0: there are none.
     """
+    known = get(step, T_EVENT_CODES)
+    put(step, T_CODES, known)
+    put(step, T_DONE, get(step, T_SIZE))
+    if known != 0:
+        return
+    words = user_array(user, get(step, T_USER))
+    first, last = list_span(words, 0)
+    count = last - first
+    if 16 * count > get(step, T_CAPACITY):
+        put(step, T_NEEDED, 16 * count)
+        put(step, T_DONE, -1)
+        return
+    dictionary, hashes = dictionary_of(dictionaries, step), get(step, T_SCRATCH)
+    codes = hashes + 8 * count
+    hash_texts(dictionary, child(words, 0), first, count, hashes)
+    for event in range(count):
+        text, size = text_at(child(words, 0), first + event)
+        found = code_of(dictionary, text, size, U(load_i64(hashes + 8 * event))) if size > 0 else nb.int64(0)
+        store_i32(codes + 4 * event, found)
+    put(step, T_CODES, codes)
+    put(step, T_DONE, count)
+
+
+@jit
+def _count(step: int, codes: int, mask: int, user: int) -> int:
+    """Counts visible events by the code of their attribute; returns the number of codes."""
     stamps, now = user_array(user, get(step, T_STAMPS)), int_at(user_array(user, get(step, T_NOW)), 0)
     times, (first, last) = child(stamps, 0), list_span(stamps, 0)
     filtered, actions, action, end = get(step, T_ACTION_COUNT) > 0, nb.int64(0), nb.int64(0), nb.int64(0)
@@ -82,12 +112,6 @@ def _count(step: int, dictionary: int, mask: int, user: int, hashes: int) -> int
         if end - action != last - first:  # the actions are missing as a whole
             return 0
         actions = child(actions, 0)
-    words, word = nb.int64(0), nb.int64(0)
-    if get(step, T_EVENT_CODES) == 0:
-        words = user_array(user, get(step, T_USER))
-        word, _ = list_span(words, 0)
-        words = child(words, 0)
-        put(step, T_DONE, hash_texts(dictionary, words, word, last - first, hashes))
     seen, known = 0, 0
     for index in range(last - first - 1, -1, -1):
         ts = int_at(times, first + index)
@@ -98,32 +122,23 @@ def _count(step: int, dictionary: int, mask: int, user: int, hashes: int) -> int
             break
         if ts < now - get(step, T_MAX_AGE) or (filtered and not _is_wanted(step, actions, action + index)):
             continue
-        if get(step, T_EVENT_CODES) != 0:
-            code = load_i32(get(step, T_EVENT_CODES) + 4 * index)
-        else:
-            text, size = text_at(words, word + index)
-            code = code_of(dictionary, text, size, U(load_i64(hashes + 8 * index))) if size > 0 else nb.int64(0)
+        code = load_i32(codes + 4 * index)
         if code > 0:
             known = _add(step, mask, known, code, now, ts)
     return known
 
 
 @jit
-def count_events(step: int, dictionaries: int, user: int) -> None:
+def count_events(step: int, user: int) -> None:
     """How many visible events in each window have the item's text; 0 for an item without one."""
     first, last = list_span(user_array(user, get(step, T_STAMPS)), 0)
-    begin, end = first, last
-    if get(step, T_EVENT_CODES) == 0:
-        begin, end = list_span(user_array(user, get(step, T_USER)), 0)
-    windows = get(step, T_WINDOW_COUNT)
-    counted = 8 * windows * (last - first + 1)
-    mask = clear_table(step, last - first, counted + 8 * (last - first), 0)
+    windows, events = get(step, T_WINDOW_COUNT), get(step, T_EVENTS)
+    mask = clear_table(step, last - first, 8 * windows * (last - first + 1), 0)
     if mask < 0:
         return
     known = nb.int64(0)
-    if end - begin == last - first:  # else the attributes are missing as a whole
-        hashes = get(step, T_SCRATCH) + ENTRY * (mask + 1) + counted
-        known = _count(step, dictionary_of(dictionaries, step), mask, user, hashes)
+    if get(events, T_DONE) == last - first:  # else the attributes are missing as a whole
+        known = _count(step, get(events, T_CODES), mask, user)
     table, codes, stride, out = get(step, T_SCRATCH), get(step, T_CODES), get(step, T_STRIDE), get(step, T_OUT)
     counts = table + ENTRY * (mask + 1)
     for window in range(windows):

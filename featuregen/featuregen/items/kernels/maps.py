@@ -6,8 +6,10 @@ Each makes the numbers that the operator makes of the texts themselves; `feature
 import math
 
 import numba as nb
+import numpy as np
 
 from featuregen.items.kernels.tables import (
+    ENTRY,
     NOT_A_NUMBER,
     clear_table,
     default_of,
@@ -19,7 +21,8 @@ from featuregen.items.kernels.tables import (
     store_number,
 )
 from featuregen.items.kernels.texts import (
-    text_code,
+    code_of,
+    hash_texts,
 )
 from featuregen.items.table import (
     T_CODES,
@@ -60,17 +63,25 @@ from featuregen.kernels.memory import (
     store_i64,
 )
 
+U = np.uint64
+
 
 @jit
-def _fill(dictionary: int, table: int, mask: int, array: int, row: int, above: int) -> None:
-    """Enters the numbers of a map under the codes of its keys; of equal keys the last wins."""
+def _fill(dictionary: int, table: int, mask: int, array: int, row: int, above: int, hashes: int) -> None:
+    """Enters the numbers of a map under the codes of its keys; of equal keys the last wins.
+
+    `hashes` is room for an int64 of each key.
+    """
     entries = child(array, 0)
     keys, values = child(entries, 0), child(entries, 1)
     first, last = list_span(array, row)
+    hash_texts(dictionary, keys, entry(entries, first), last - first, hashes)
     for index in range(first, last):
         element = entry(entries, index)
         text, size = text_at(keys, element)
-        code = text_code(dictionary, text, size)
+        code = nb.int64(0)
+        if size > 0:
+            code = code_of(dictionary, text, size, U(load_i64(hashes + 8 * (index - first))))
         if code > 0:
             place = slot_of(table, mask, above | code)
             store_i64(place, above | code)
@@ -102,11 +113,11 @@ def lookup(step: int, dictionaries: int, user: int) -> None:
     """The numbers that the user's map has under each item's texts, combined."""
     array = user_array(user, get(step, T_USER))
     first, last = list_span(array, 0)
-    table, mask = get(step, T_SCRATCH), clear_table(step, last - first, 0, NOT_A_NUMBER)
+    table, mask = get(step, T_SCRATCH), clear_table(step, last - first, 8 * (last - first), NOT_A_NUMBER)
     combiner = get(step, T_COMBINER)
     if mask < 0:
         return
-    _fill(dictionary_of(dictionaries, step), table, mask, array, 0, 0)
+    _fill(dictionary_of(dictionaries, step), table, mask, array, 0, 0, table + ENTRY * (mask + 1))
     codes, stride, pool = get(step, T_CODES), get(step, T_STRIDE), get(step, T_POOL)
     out, size, default = get(step, T_OUT), get(step, T_SIZE), default_of(step)
     if pool == 0:
@@ -138,20 +149,27 @@ def _nested_entries(array: int) -> int:
 
 
 @jit
-def _fill_nested(outer_texts: int, inner_texts: int, table: int, mask: int, array: int) -> None:
-    """Enters the numbers of all inner maps under (outer code, inner code); of equal outer keys the last counts."""
+def _fill_nested(outer_texts: int, inner_texts: int, table: int, mask: int, array: int, hashes: int) -> None:
+    """Enters the numbers of all inner maps under (outer code, inner code); of equal outer keys the last counts.
+
+    `hashes` is room for an int64 of each key, the outer and the inner ones.
+    """
     entries = child(array, 0)
     keys, inner = child(entries, 0), child(entries, 1)
     first, last = list_span(array, 0)
+    hash_texts(outer_texts, keys, entry(entries, first), last - first, hashes)
+    of_inner = hashes + 8 * (last - first)
     for index in range(last - 1, first - 1, -1):
         element = entry(entries, index)
         text, size = text_at(keys, element)
-        above = text_code(outer_texts, text, size) << 32
+        above = nb.int64(0)
+        if size > 0:
+            above = code_of(outer_texts, text, size, U(load_i64(hashes + 8 * (index - first)))) << 32
         if above > 0:
             place = slot_of(table, mask, above)
             if load_i64(place) == 0:
                 store_i64(place, above)  # its number stays missing
-                _fill(inner_texts, table, mask, inner, element, above)
+                _fill(inner_texts, table, mask, inner, element, above, of_inner)
 
 
 @jit
@@ -159,11 +177,12 @@ def match(step: int, dictionaries: int, user: int) -> None:
     """The numbers that the user's map of maps has under every pair of each item's outer and inner texts, combined."""
     array = user_array(user, get(step, T_USER))
     table, combiner = get(step, T_SCRATCH), get(step, T_COMBINER)
-    mask = clear_table(step, _nested_entries(array), 0, NOT_A_NUMBER)
+    keys = _nested_entries(array)
+    mask = clear_table(step, keys, 8 * keys, NOT_A_NUMBER)
     if mask < 0:
         return
     outer_texts, inner_texts = dictionary_of(dictionaries, step), dictionary_at(dictionaries, step, T_SECOND_DICTIONARY)
-    _fill_nested(outer_texts, inner_texts, table, mask, array)
+    _fill_nested(outer_texts, inner_texts, table, mask, array, table + ENTRY * (mask + 1))
     outer_codes, outer_stride, outer_pool = get(step, T_CODES), get(step, T_STRIDE), get(step, T_POOL)
     inner_codes, inner_stride, inner_pool = get(step, T_SECOND), get(step, T_SECOND_STRIDE), get(step, T_SECOND_POOL)
     outer_base, outer_width = elements_of(outer_codes, outer_stride, outer_pool)

@@ -1,6 +1,6 @@
 """Kernel of overlap's shares: the user's words are few, and marked in an array with a byte for each code.
 
-So a word of an item costs one load, which waits for nothing but the code.
+So the words of an item cost one load each, eight at once, which wait for nothing but the codes.
 """
 
 from typing import Any
@@ -33,6 +33,7 @@ from featuregen.items.table import (
     T_SIZE,
     T_STRIDE,
     T_USER,
+    T_WHOLE,
 )
 from featuregen.kernels.arrow import (
     child,
@@ -40,6 +41,7 @@ from featuregen.kernels.arrow import (
     text_at,
     user_array,
 )
+from featuregen.kernels.lanes import LANES, mark_lanes
 from featuregen.kernels.memory import (
     get,
     jit,
@@ -110,6 +112,35 @@ def _weight(numbered: int, bits: int) -> int:
 
 
 @jit
+def _texts(at: int, count: int) -> int:
+    """Number of elements that are neither missing nor empty."""
+    total = 0
+    for element in range(count):
+        total += nb.int64(load_i32(at + 4 * element) > 0)
+    return total
+
+
+@jit
+def _marked(marks: int, at: int, count: int) -> int:
+    """Sum of the marks of some elements, if each is 0 or 1; else a number that is 0 only if there are none."""
+    total = nb.int64(0)
+    while count > 0:  # eight at once: where a list ends cannot be foretold
+        total += pop_count(mark_lanes(marks, at, count))
+        at += 4 * LANES
+        count -= LANES
+    return total
+
+
+@jit
+def _numbers(marks: int, at: int, count: int) -> int:
+    """The bits of the user's words that are among some elements; bit 0 is of none of them."""
+    seen = U(0)
+    for element in range(count):
+        seen |= U(1) << load_u8(marks + max(load_i32(at + 4 * element), 0))
+    return nb.int64(seen) & ~1
+
+
+@jit
 def _user_share(step: int, mask: int, known: int, distinct: int) -> None:
     """The share of the user's words that each item has. Each distinct word is a bit; 63 are looked for at a time."""
     marks, rows = get(step, T_MARKS), get(step, T_N)
@@ -118,20 +149,18 @@ def _user_share(step: int, mask: int, known: int, distinct: int) -> None:
     codes, stride, pool = get(step, T_CODES), get(step, T_STRIDE), get(step, T_POOL)
     base, width = elements_of(codes, stride, pool)
     out, size, default = get(step, T_OUT), get(step, T_SIZE), default_of(step)
-    plain = known == distinct  # every word occurs once
+    plain, whole = known == distinct, load_i64(get(step, T_WHOLE)) == 1  # plain: every word occurs once
     for begin in range(0, max(distinct, 1), _BITS):
         words = min(distinct - begin, _BITS)
         _mark(step, numbered + _WORD * begin, words, True)
         for row in range(rows):
             first, last = span_of(codes, stride, pool, row)
-            seen, length = U(0), 0
-            at, end = base + width * first, base + width * last
-            while at < end:
-                code = max(load_i32(at), 0)
-                length += nb.int64(code > 0)
-                seen |= U(1) << load_u8(marks + code)
-                at += width
-            bits = nb.int64(seen) & ~1  # bit 0: a word that the user does not have
+            at, length = base + width * first, last - first
+            bits = nb.int64(0)
+            if not whole:
+                length = _texts(at, length)
+            if _marked(marks, at, last - first) > 0:
+                bits = _numbers(marks, at, last - first)
             found = pop_count(bits) if plain else _weight(numbered + _WORD * begin, bits)
             if begin > 0:
                 found += load_i64(common + 8 * row)
@@ -148,18 +177,16 @@ def _item_share(step: int, mask: int, known: int, distinct: int) -> None:
     """The share of each item's words that the user has."""
     codes, stride, pool = get(step, T_CODES), get(step, T_STRIDE), get(step, T_POOL)
     marks, numbered = get(step, T_MARKS), get(step, T_SCRATCH) + ENTRY * (mask + 1)
+    whole = load_i64(get(step, T_WHOLE)) == 1
     base, width = elements_of(codes, stride, pool)
     out, size, default = get(step, T_OUT), get(step, T_SIZE), default_of(step)
     _mark(step, numbered, distinct, False)
     for row in range(get(step, T_N)):
         first, last = span_of(codes, stride, pool, row)
-        common, length = 0, 0
-        at, end = base + width * first, base + width * last
-        while at < end:
-            code = max(load_i32(at), 0)
-            length += nb.int64(code > 0)
-            common += nb.int64(load_u8(marks + code))
-            at += width
+        at, length = base + width * first, last - first
+        common = _marked(marks, at, length)
+        if not whole:
+            length = _texts(at, length)
         store_number(out, size, default, row, common / length if known > 0 and length > 0 else float("nan"))
     _wipe(step, numbered, distinct)
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from featuregen.compiled import compile_program
 from featuregen.items.kernels.combo import combo
-from featuregen.items.kernels.events import count_events
+from featuregen.items.kernels.events import count_events, encode_events
 from featuregen.items.kernels.maps import lookup, match
 from featuregen.items.kernels.overlap import overlap
 from featuregen.items.kernels.records import (
@@ -28,6 +28,7 @@ from featuregen.items.kernels.records import (
     measure_texts,
     store,
     store_id,
+    store_lists,
     store_spans,
 )
 from featuregen.items.kernels.texts import encode, find, follow, rehash
@@ -36,6 +37,7 @@ from featuregen.items.table import (
     COPY,
     COUNT,
     ENCODE,
+    ENCODE_EVENTS,
     FIND,
     FOLLOW,
     LINK,
@@ -52,15 +54,13 @@ from featuregen.items.table import (
     MEASURE_TEXTS,
     OVERLAP,
     REHASH,
-    RELEASE,
     STEP_WIDTH,
     STORE,
     STORE_ID,
+    STORE_LISTS,
     STORE_SPANS,
     T_KIND,
-    T_N,
 )
-from featuregen.kernels.arrow import release
 from featuregen.kernels.memory import get
 from featuregen.kernels.sources import SOURCES
 
@@ -90,10 +90,10 @@ def _run_all(steps: int, count: int, dictionaries: int, user: int) -> None:
             load_ids(step)
         elif kind == LOAD_NUMBER:
             load_number(step)
-        elif kind == RELEASE:
-            release(user, get(step, T_N))
         elif kind == COUNT:
-            count_events(step, dictionaries, user)
+            count_events(step, user)
+        elif kind == ENCODE_EVENTS:
+            encode_events(step, dictionaries, user)
         elif kind == FIND:
             find(step, dictionaries)
         elif kind == FOLLOW:
@@ -116,6 +116,8 @@ def _run_all(steps: int, count: int, dictionaries: int, user: int) -> None:
             store(step)
         elif kind == STORE_SPANS:
             store_spans(step)
+        elif kind == STORE_LISTS:
+            store_lists(step)
         elif kind == STORE_ID:
             store_id(step)
         elif kind == LINK:
@@ -136,6 +138,6 @@ def run_steps(steps: NDArray[np.int64], dictionaries: NDArray[np.int64], user: i
     Args:
         steps: int64[s, STEP_WIDTH].
         dictionaries: int64[d, DICTIONARY_WIDTH].
-        user: address of exported Arrow arrays, one after the other; 0 if no step reads them.
+        user: address of the addresses of exported Arrow arrays; 0 if no step reads them.
     """
     _run(address_of(steps), len(steps), address_of(dictionaries), user)

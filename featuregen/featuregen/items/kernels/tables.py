@@ -23,7 +23,7 @@ from featuregen.kernels.memory import (
 
 U = np.uint64
 _SPREAD = U(0x9E3779B97F4A7C15)
-ENTRY, _ROOM = 16, 6
+ENTRY, _ROOM = 16, 4
 """Bytes of an entry: a key, which is 0 in a free one, and a value."""
 NOT_A_NUMBER = 0x7FF8000000000000
 """The bits of NaN: what a free entry has for a number."""

@@ -31,6 +31,7 @@ from featuregen.items.table import (
 )
 from featuregen.kernels.arrow import text_at
 from featuregen.kernels.hash import farm64
+from featuregen.kernels.lanes import prefetch
 from featuregen.kernels.memory import (
     copy_bytes,
     equal_bytes,
@@ -142,28 +143,34 @@ def rehash(step: int, dictionaries: int) -> None:
 
 
 @jit
+def _prefetch_text(dictionary: int, code: int) -> None:
+    """Asks for where a code's text begins, once it is known where that is."""
+    if 0 <= code < get(dictionary, D_COUNT):
+        prefetch(get(dictionary, D_TEXTS) + load_i64(get(dictionary, D_ENDS) + 8 * code))
+
+
+@jit
 def find(step: int, dictionaries: int) -> None:
     """Writes the code of each key, -1 if it is unknown.
 
-    In passes over all keys, each with loads that do not wait for each other: memory answers many at once.
+    In passes over all keys, in each of which nothing waits for memory: it answers many at once.
     """
     dictionary = dictionary_of(dictionaries, step)
-    slots, mask, ends = get(dictionary, D_SLOTS), get(dictionary, D_MASK), get(dictionary, D_ENDS)
-    count = get(dictionary, D_COUNT)
     texts, data, valid, bit = get(step, T_TEXTS), get(step, T_DATA), get(step, T_VALID), get(step, T_BIT)
     out, n, hashes = get(step, T_OUT), get(step, T_N), get(step, T_SCRATCH)
     for element in range(n):
         start = load_i32(texts + 4 * element)
         store_i64(hashes + 8 * element, nb.int64(farm64(data + start, load_i32(texts + 4 * element + 4) - start)))
+    slots, mask, ends = get(dictionary, D_SLOTS), get(dictionary, D_MASK), get(dictionary, D_ENDS)
     for element in range(n):
-        at = _place(U(load_i64(hashes + 8 * element)), mask)
-        store_i32(out + 4 * element, nb.int64(load_u32(slots + 8 * at)) - 1)
-    touched = nb.int64(0)
+        prefetch(slots + 8 * _place(U(load_i64(hashes + 8 * element)), mask))
     for element in range(n):
-        code = load_i32(out + 4 * element)
-        if 0 <= code < count:
-            touched += load_i64(ends + 8 * code)
-    put(step, T_DONE, touched)  # so that the loads are not optimised away
+        code = nb.int64(load_u32(slots + 8 * _place(U(load_i64(hashes + 8 * element)), mask))) - 1
+        store_i32(out + 4 * element, code)
+        prefetch(ends + 8 * code)
+    for element in range(n):
+        _prefetch_text(dictionary, load_i32(out + 4 * element))
+    count = get(dictionary, D_COUNT)
     for element in range(n):
         code = load_i32(out + 4 * element)
         start = load_i32(texts + 4 * element)
@@ -176,22 +183,19 @@ def find(step: int, dictionaries: int) -> None:
 
 
 @jit
-def hash_texts(dictionary: int, words: int, first: int, count: int, hashes: int) -> int:
-    """Writes the hash of each of some texts, and touches what `code_of` will read of the dictionary for each.
-
-    As in `find`, in passes with loads that do not wait for each other. Returns a number that says nothing.
-    """
-    slots, mask, ends = get(dictionary, D_SLOTS), get(dictionary, D_MASK), get(dictionary, D_ENDS)
-    codes, touched = get(dictionary, D_COUNT), nb.int64(0)
+def hash_texts(dictionary: int, words: int, first: int, count: int, hashes: int) -> None:
+    """Writes the hash of each of some texts, and brings what `code_of` will read of the dictionary, as `find` does."""
     for element in range(count):
         text, size = text_at(words, first + element)
         store_i64(hashes + 8 * element, nb.int64(farm64(text, size)))
+    slots, mask, ends = get(dictionary, D_SLOTS), get(dictionary, D_MASK), get(dictionary, D_ENDS)
     for element in range(count):
-        touched += load_i64(slots + 8 * _place(U(load_i64(hashes + 8 * element)), mask))
+        prefetch(slots + 8 * _place(U(load_i64(hashes + 8 * element)), mask))
     for element in range(count):
         code = nb.int64(load_u32(slots + 8 * _place(U(load_i64(hashes + 8 * element)), mask))) - 1
-        touched += load_i64(ends + 8 * code) if 0 <= code < codes else nb.int64(0)
-    return touched
+        prefetch(ends + 8 * code)
+    for element in range(count):
+        _prefetch_text(dictionary, nb.int64(load_u32(slots + 8 * _place(U(load_i64(hashes + 8 * element)), mask))) - 1)
 
 
 @jit
@@ -201,6 +205,8 @@ def follow(step: int) -> None:
     A record that was written after this reader's view began, in slot SIZE or behind, leads to the one before it.
     """
     current, records, stride, count = get(step, T_CURRENT), get(step, T_RECORDS), get(step, T_STRIDE), get(step, T_SIZE)
+    for row in range(get(step, T_N)):
+        prefetch(current + 4 * load_i32(get(step, T_SOURCE) + 4 * row))
     for row in range(get(step, T_N)):
         code = load_i32(get(step, T_SOURCE) + 4 * row)
         slot = load_i32(current + 4 * code) if code >= 0 else nb.int64(0)
