@@ -162,7 +162,8 @@ class Engine:
                 hint = "make an ItemCache of this engine's plan"
                 raise FeatureError(None, "the item cache was made for another plan", hint)
             ranking = self._ranking = CachedRanking(cache, self._contents, self.backend)
-        return ranking.rank(user, cache.found(items), context, behavior, now_ms, per_item)
+        view, found = cache.asked(items)
+        return ranking.rank(user, view, found, context, behavior, now_ms, per_item)
 
     def request(
         self,

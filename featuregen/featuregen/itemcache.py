@@ -97,9 +97,11 @@ class ItemCache:
         view = view or self._view
         return Items(view, find(view, key_array(keys)))
 
-    def found(self, items: Items | Sequence[str] | pa.Array | pa.ChunkedArray) -> Items:
-        """Returns items that were found before as they are, and finds keys."""
-        return items if isinstance(items, Items) else self.find(items)
+    def asked(self, items: Items | Sequence[str] | pa.Array | pa.ChunkedArray) -> tuple[View, Any]:
+        """Returns a view with the codes (int32[n]) of items that were found before in it, or with keys as an array."""
+        if isinstance(items, Items):
+            return items.view, items.codes
+        return self._view, key_array(items)
 
     def read(self, items: Items, columns: Sequence[str]) -> list[pa.Array]:
         """Returns columns of items as they were put, all of one moment; of an item that is not there, nulls.

@@ -15,13 +15,16 @@ from featuregen.engine import make_program
 from featuregen.errors import FeatureError
 from featuregen.items.computing import Computing
 from featuregen.items.loading import Records, find
-from featuregen.items.store import Items, View
+from featuregen.items.store import View
 from featuregen.plan import Input
 from featuregen.program.exports import Exports
 from featuregen.program.program import Program
 from featuregen.results import Column, Features
 from featuregen.sources import FieldType
 from featuregen.usercolumns import Behavior, User, UserColumns
+
+_MADE_ELSEWHERE = ("coded.", "context.")
+"""Columns of a candidate that do not come from its record."""
 
 
 class CachedRanking:
@@ -41,6 +44,7 @@ class CachedRanking:
         inputs = division.rest.inputs
         self._user = UserColumns([i for i in inputs if not i.of_candidate])
         self._own = inputs[len(self._user.columns) :]
+        self._reads_records = any(not column.name.startswith(_MADE_ELSEWHERE) for column in self._own)
         self._at = {column.name: index for index, column in enumerate(division.rest.columns)}
         self._read = {column for o in division.rest.operations for column in o.read}
         self._read |= {column for d in division.rest.derivations for column in d.operation.read}
@@ -52,20 +56,21 @@ class CachedRanking:
     def rank(
         self,
         user: User,
-        items: Items,
+        view: View,
+        items: Any,
         context: Mapping[str, object],
         behavior: Behavior,
         now_ms: int,
         per_item: pa.RecordBatch | None,
     ) -> Features:
-        """Computes the features; arguments and errors as those of `Engine.rank_cached`."""
-        view, codes, rows = items.view, items.codes, len(items.codes)
+        """Computes the features; arguments and errors as those of `Engine.rank_cached`, items as `ItemCache.asked`."""
         computing = self._computing
         if computing is None or computing.store is not view.store:
             computing = self._computing = Computing(view.store, self._at)
+        rows = computing.begin(view, items)
         arrays, batch = self._given_once(user, context, behavior, now_ms)
         event_codes = self._join(arrays, user, behavior, view)
-        records = computing.copy(view, codes)
+        records = computing.records() if self._reads_records else None
         shared = len(arrays)
         for column in self._own:
             arrays.append(self._given(column, records, view, per_item, rows))
@@ -74,7 +79,7 @@ class CachedRanking:
             self._derivations.extend(arrays, kinds, rows, 1, {})
         self._exports.export(arrays, batch, self._user.columns_of_batch, self._user.places)
         try:
-            made = computing.compute(view, self._exports.address, event_codes)
+            made = computing.compute(self._exports.address, event_codes)
             for index, column in enumerate(self._own):
                 if column.name in made:
                     arrays[shared + index] = made[column.name]
@@ -102,12 +107,12 @@ class CachedRanking:
         return self._rest.run(arrays, kinds, rows, 1) if self._division.rest.operations else {}
 
     def _given(
-        self, column: Input, records: Records, view: View, per_item: pa.RecordBatch | None, rows: int
+        self, column: Input, records: Records | None, view: View, per_item: pa.RecordBatch | None, rows: int
     ) -> pa.Array | None:
         """Returns a candidate's column that came with the request, or that the cache has; others are made later."""
         if column.name.startswith("coded."):
             return None
-        if not column.name.startswith("context."):
+        if records is not None and not column.name.startswith(_MADE_ELSEWHERE):
             return records.array(view.store.field(column.name))
         names = per_item.schema.names if per_item is not None else []
         if per_item is None or column.name not in names:

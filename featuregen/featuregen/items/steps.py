@@ -8,11 +8,14 @@ import numpy as np
 
 from featuregen.items.division import Coded
 from featuregen.items.regions import Region
-from featuregen.items.store import Store
+from featuregen.items.store import KEYS, Store
 from featuregen.items.table import (
     COMBO,
+    COPY,
     COUNT,
     ENCODE_EVENTS,
+    FIND,
+    FOLLOW,
     LOAD,
     LOAD_ID,
     LOAD_IDS,
@@ -28,6 +31,7 @@ from featuregen.items.table import (
     T_CODES,
     T_COLUMN,
     T_COMBINER,
+    T_CURRENT,
     T_DATA,
     T_DEFAULT,
     T_DICTIONARY,
@@ -46,6 +50,7 @@ from featuregen.items.table import (
     T_POOL,
     T_PREFIX,
     T_PREFIX_SIZE,
+    T_RECORDS,
     T_SCRATCH,
     T_SECOND,
     T_SECOND_DICTIONARY,
@@ -67,6 +72,8 @@ from featuregen.kernels.buckets import multiplier_of
 from featuregen.kernels.layout import COMBINE_COUNT, COMBINE_MAX, COMBINE_MEAN, COMBINE_MIN, COMBINE_SUM
 from featuregen.sources import FieldType
 
+BEGIN = 3
+"""Number of the steps that find the items and copy their records."""
 _ITEM_PART = -1
 _COMBINERS = {"sum": COMBINE_SUM, "mean": COMBINE_MEAN, "min": COMBINE_MIN, "max": COMBINE_MAX, "count": COMBINE_COUNT}
 
@@ -92,7 +99,7 @@ class StepTable:
         places: column of the rest of the plan -> its number, by which kernels find what was exported of a request.
 
     Attributes:
-        table: int64[s, STEP_WIDTH].
+        table: int64[s, STEP_WIDTH]; the first BEGIN ones find the items and copy their records.
         dense: one float32 in each row.
         wide: output and width: several float32 in each row.
         ones: one id, or none, in each row; combos last.
@@ -120,6 +127,7 @@ class StepTable:
         self.of_copy: list[tuple[int, int, int]] = []
         self.of_codes: list[tuple[int, int, int]] = []
         self._types = {column.name: column.type for column in division.plan.columns}
+        self._add_begin()
         self._add_results()
         for index, operation in enumerate(division.listed):
             name, text = operation.output.name, operation.columns[0]
@@ -138,6 +146,14 @@ class StepTable:
     def _add(self, kind: int, fields: Mapping[int, int]) -> int:
         self._rows.append({T_KIND: kind, **fields})
         return len(self._rows) - 1
+
+    def _add_begin(self) -> None:
+        """Adds the steps that find the items and copy their records."""
+        store = self.store
+        records = {T_RECORDS: store.records.address, T_STRIDE: store.layout.size}
+        self._add(FIND, {T_DICTIONARY: KEYS})
+        self._add(FOLLOW, records | {T_CURRENT: store.current.address})
+        self._add(COPY, records | {T_SIZE: store.layout.whole})
 
     def _load(self, kind: int, at: int, fields: Mapping[int, int]) -> int:
         """Adds a step that reads a field of the copied records."""

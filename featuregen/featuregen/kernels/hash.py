@@ -10,7 +10,7 @@ from featuregen.kernels.memory import jit, load_u8, load_u32, load_u64
 U = np.uint64
 _K0, _K1, _K2, _M = U(K0), U(K1), U(K2), U(MURMUR)
 _SEED, _CROSS = U(STD_SEED), U(CROSS_KEY)
-_47, _BYTE, _WORD = U(47), U(0xFF), U(0xFFFFFFFF)
+_47, _BYTE, _WORD, _ALL = U(47), U(0xFF), U(0xFFFFFFFF), U(0xFFFFFFFFFFFFFFFF)
 _18, _21, _25, _30, _33, _37, _42, _43, _44 = U(18), U(21), U(25), U(30), U(33), U(37), U(42), U(43), U(44)
 _0, _1, _2, _3, _8, _9, _64, _81, _113 = U(0), U(1), U(2), U(3), U(8), U(9), U(64), U(81), U(113)
 
@@ -70,6 +70,30 @@ def farm64(text: int, n: int) -> Any:
         g, h = (y + load_u64(text + n - 32)) * multiplier, (z + load_u64(text + n - 24)) * multiplier
         return _hash16(_rotate(e + f, _43) + _rotate(g, _30) + h, e + _rotate(f + a, _18) + g, multiplier)
     return _farm_long(text, n)
+
+
+@jit
+def join_words(head: Any, size: int, text: int, count: int) -> Any:
+    """A text of 1 to 7 bytes, which is `head`, and one of `count` more, 16 together at most, as two words.
+
+    What is behind the second text in memory is read, too.
+    """
+    low = load_u64(text) & (_ALL >> U(64 - 8 * min(count, 8)))
+    high = load_u64(text + 8) & ((_ALL >> _1) >> U(63 - 8 * max(count - 8, 0)))
+    return head | (low << U(8 * size)), (low >> U(64 - 8 * size)) | (high << U(8 * size))
+
+
+@jit
+def farm64_words(low: Any, high: Any, n: int) -> Any:
+    """`farm64` of 4 to 16 bytes that are in registers: the first as the lowest of `low`."""
+    size = U(n)
+    multiplier = _K2 + size * _2
+    if n >= 8:
+        behind = U(8 * (n - 8))
+        last = high if n == 16 else (low >> behind) | ((high << _1) << (U(63) - behind))
+        a = low + _K2
+        return _hash16(_rotate(last, _37) * multiplier + a, (_rotate(a, _25) + last) * multiplier, multiplier)
+    return _hash16(size + ((low & _WORD) << _3), (low >> U(8 * (n - 4))) & _WORD, multiplier)
 
 
 @jit

@@ -89,13 +89,13 @@ def number_lanes(target: int, numbers: int, codes: int) -> None:
 
 
 @jit
-def mark_lanes(marks: int, codes: int, left: int) -> int:
+def mark_lanes(marks: int, codes: int, left: int) -> Any:
     """The bytes that `marks` has under eight codes, uint32, the first as the lowest; 0 behind the `left` first ones."""
     found = nb.uint64(0)
     for lane in range(LANES):
         found |= load_u8(marks + nb.int64(load_u32(codes + 4 * lane))) << nb.uint64(8 * lane)
     beyond = nb.uint64(8 * max(LANES - left, 0))
-    return nb.int64((found << beyond) >> beyond)
+    return (found << beyond) >> beyond
 
 
 @jit

@@ -39,6 +39,7 @@ class Program:
         self._first = len(groups)
         self.table = np.zeros((self._first + len(plan.operations), layout.OPERATION_WIDTH), np.int64)
         self._address, self._count = int(self.table.ctypes.data), len(self.table)
+        self._outputs = self.table[self._first :, layout.O_IDS : layout.O_ELEMENT_OFFSETS + 1]
         self._constants = Constants()
         rows = Rows(plan, files or {}, self._constants, self.columns)
         for (behavior, actions), number in groups.items():
@@ -78,9 +79,8 @@ class Program:
         if self._counting or call != self._call or (self.columns.sizes > self._bounds).any():
             self._make_room(call)
         block = np.empty(self._block, np.int64)  # one for all outputs, which are parts of it
-        self.table[self._first :, layout.O_IDS : layout.O_ELEMENT_OFFSETS + 1] = (
-            self._offsets + int(block.ctypes.data) * self._present
-        )
+        np.multiply(self._present, block.__array_interface__["data"][0], out=self._outputs)
+        self._outputs += self._offsets
         run_program(self._address, self._count)
         parts = block, block.view(np.int32), block.view(np.float32)
         return {

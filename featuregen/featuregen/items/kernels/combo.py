@@ -42,8 +42,11 @@ from featuregen.kernels.arrow import (
 from featuregen.kernels.buckets import bucket_of
 from featuregen.kernels.hash import (
     cross_start,
+    farm64,
+    farm64_words,
     fingerprint_cat,
     hash_text,
+    join_words,
 )
 from featuregen.kernels.lanes import prefetch
 from featuregen.kernels.memory import (
@@ -60,6 +63,7 @@ from featuregen.kernels.memory import (
 )
 
 U = np.uint64
+_ALL = U(0xFFFFFFFFFFFFFFFF)
 _PART, _ITEM_PART = 16, -1
 
 
@@ -146,6 +150,42 @@ def _joined(std: int, mix: bool, mixed: Any, parts: Any, text: int, size: int) -
 
 
 @jit
+def _short(step: int, dictionary: int, head: int, size: int) -> int:
+    """Ids of a head of 1 to 7 bytes and each item's text, hashed by farm64; the number of ids, -1 if BUFFER is small.
+
+    Most of them have 16 bytes at most: they never leave the registers.
+    """
+    ends, texts, ids, offsets = (
+        get(dictionary, D_ENDS),
+        get(dictionary, D_TEXTS),
+        get(step, T_OUT),
+        get(step, T_OFFSETS),
+    )
+    codes, stride, default = get(step, T_CODES), get(step, T_STRIDE), get(step, T_DEFAULT)
+    buckets, multiplier, total = get(step, T_BUCKETS), get(step, T_MULTIPLIER), nb.int64(0)
+    word = U(load_i64(head)) & (_ALL >> U(64 - 8 * size))
+    for row in range(get(step, T_N)):
+        code, found = load_i32(codes + stride * row), default
+        if code > 0:
+            start = load_i64(ends + 8 * code)
+            count = load_i64(ends + 8 * code + 8) - start
+            if 4 <= size + count <= 16:
+                low, high = join_words(word, size, texts + start, count)
+                hash_ = farm64_words(low, high, size + count)
+            else:
+                if size + count + 64 > get(step, T_CAPACITY):
+                    put(step, T_NEEDED, size + count + 64)
+                    return -1
+                copy_short(head + size, texts + start, count)
+                hash_ = farm64(head, size + count)
+            found = bucket_of(hash_, buckets, multiplier)
+        store_i64(ids + 8 * total, found)
+        total += nb.int64(found >= 0)
+        store_i32(offsets + 4 * row + 4, total)
+    return total
+
+
+@jit
 def combo(step: int, dictionaries: int, user: int) -> None:
     """Ids of one text of each item with the user's parts.
 
@@ -168,6 +208,9 @@ def combo(step: int, dictionaries: int, user: int) -> None:
     if not remembers:
         _bring(codes, stride, rows, ends, texts)
     store_i32(offsets, 0)
+    if fixed >= 0 and not mix and std == 0 and head == tail and 0 < end - head < 8:
+        put(step, T_DONE, _short(step, dictionary, head, end - head))
+        return
     for row in range(rows):
         code, found = load_i32(codes + stride * row), nb.int64(-1)
         if code > 0 and fixed >= 0:

@@ -188,6 +188,13 @@ def match(step: int, dictionaries: int, user: int) -> None:
     outer_base, outer_width = elements_of(outer_codes, outer_stride, outer_pool)
     inner_base, inner_width = elements_of(inner_codes, inner_stride, inner_pool)
     out, size, default = get(step, T_OUT), get(step, T_SIZE), default_of(step)
+    if outer_pool == 0 and inner_pool == 0:
+        for row in range(get(step, T_N)):
+            above, code = load_i32(outer_codes + outer_stride * row), load_i32(inner_codes + inner_stride * row)
+            key = above << 32 | code if above > 0 and code > 0 else nb.int64(0)
+            x = load_f64(slot_of(table, mask, key) + 8)
+            store_number(out, size, default, row, 1.0 if combiner == COMBINE_COUNT and not math.isnan(x) else x)
+        return
     for row in range(get(step, T_N)):
         first, last = span_of(outer_codes, outer_stride, outer_pool, row)
         begin, end = span_of(inner_codes, inner_stride, inner_pool, row)

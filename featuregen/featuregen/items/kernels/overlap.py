@@ -47,7 +47,6 @@ from featuregen.kernels.memory import (
     jit,
     load_i32,
     load_i64,
-    load_u8,
     pop_count,
     store_i64,
     store_u8,
@@ -56,6 +55,7 @@ from featuregen.kernels.memory import (
 
 U = np.uint64
 _WORD, _BITS = 16, 63
+_NUMBER = U(63)
 
 
 @jit
@@ -122,10 +122,10 @@ def _texts(at: int, count: int) -> int:
 
 @jit
 def _marked(marks: int, at: int, count: int) -> int:
-    """Sum of the marks of some elements, if each is 0 or 1; else a number that is 0 only if there are none."""
+    """Number of elements whose mark is 1; the others have none."""
     total = nb.int64(0)
     while count > 0:  # eight at once: where a list ends cannot be foretold
-        total += pop_count(mark_lanes(marks, at, count))
+        total += pop_count(nb.int64(mark_lanes(marks, at, count)))
         at += 4 * LANES
         count -= LANES
     return total
@@ -135,8 +135,12 @@ def _marked(marks: int, at: int, count: int) -> int:
 def _numbers(marks: int, at: int, count: int) -> int:
     """The bits of the user's words that are among some elements; bit 0 is of none of them."""
     seen = U(0)
-    for element in range(count):
-        seen |= U(1) << load_u8(marks + max(load_i32(at + 4 * element), 0))
+    while count > 0:
+        found = mark_lanes(marks, at, count)
+        for lane in range(LANES):
+            seen |= U(1) << ((found >> U(8 * lane)) & _NUMBER)
+        at += 4 * LANES
+        count -= LANES
     return nb.int64(seen) & ~1
 
 
@@ -156,11 +160,9 @@ def _user_share(step: int, mask: int, known: int, distinct: int) -> None:
         for row in range(rows):
             first, last = span_of(codes, stride, pool, row)
             at, length = base + width * first, last - first
-            bits = nb.int64(0)
+            bits = _numbers(marks, at, length)
             if not whole:
                 length = _texts(at, length)
-            if _marked(marks, at, last - first) > 0:
-                bits = _numbers(marks, at, last - first)
             found = pop_count(bits) if plain else _weight(numbered + _WORD * begin, bits)
             if begin > 0:
                 found += load_i64(common + 8 * row)
