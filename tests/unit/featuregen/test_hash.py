@@ -56,3 +56,17 @@ def test_kernels_hash_every_length_as_the_python_text_says(name: str) -> None:
     plan = plan_of(sources, [{"name": "h", "op": "id", "in": ["user.id"], "encode": {"hashBuckets": prime}}], name)
     ids = Engine(plan).batch(table_of(plan, [{"user.id": text} for text in texts])).columns["h"].ids
     assert ids.tolist() == [HASHES[name](text.encode()) % prime for text in texts]
+
+
+@pytest.mark.parametrize(
+    "buckets", [1, 2, 3, 5, 64, 1000, 1_000_003, 2**31 - 1, 2**31, 2**32 + 1, 2**46 + 1, 2**47 - 1]
+)
+def test_a_bucket_is_the_remainder_of_the_hash(buckets: int) -> None:
+    """Kernels do not divide; the two hashes spread over all 64 bits."""
+    rng = random.Random(buckets)
+    texts = [str(rng.random()) for _ in range(2000)]
+    features = [{"name": "h", "op": "id", "in": ["user.id"], "encode": {"hashBuckets": buckets}}]
+    for name, hash_ in HASHES.items():
+        plan = plan_of({"user": {"key": "id"}}, features, name)
+        ids = Engine(plan).batch(table_of(plan, [{"user.id": text} for text in texts])).columns["h"].ids
+        assert ids.tolist() == [hash_(text.encode()) % buckets for text in texts]

@@ -256,11 +256,14 @@ def load_listed(step: int) -> None:
     for row in range(get(step, T_N)):
         at, before = pool + 4 * nb.int64(load_u32(spans + 8 * row)), total
         left = load_i32(spans + 8 * row + 4)
-        while whole and left > 0:  # eight at once: where a list ends cannot be foretold
-            number_lanes(out + 8 * total, ids, at)
-            total += min(left, LANES)
-            at += 4 * LANES
-            left -= LANES
+        if whole:
+            target = out + 8 * total
+            total += max(left, 0)
+            while left > 0:  # eight at once: where a list ends cannot be foretold
+                number_lanes(target, ids, at)
+                target += 8 * LANES
+                at += 4 * LANES
+                left -= LANES
         while left > 0:
             found = load_i64(ids + 8 * max(load_i32(at), 0))  # code 0, the empty text, has no id
             store_i64(out + 8 * total, found)
