@@ -100,7 +100,7 @@ class Store:
         id_pools, weight_pools: output of several ids -> ids, and weights.
         id_tables: of each listed operation, the id of each code.
         whole: int64[fields + listed operations], 1 of a column of lists as long as every element is a text that is not
-            empty, of a listed operation as long as all of them have ids; 1 of others. Kernels read it.
+            empty, of a listed operation as long as all of them have ids; 0 of others. Kernels read it.
         slots: number of slots.
         live: number of items.
     """
@@ -118,7 +118,7 @@ class Store:
         self.weight_pools = {name: Region(np.float32) for name in self._weighted()}
         self.id_tables = [Region(np.int64) for _ in division.listed]
         self._arrow = ArrowStore([f.column for f in layout.fields if f.kind == "arrow"])
-        self.whole = np.ones(len(layout.fields) + len(division.listed), np.int64)
+        self.whole = np.array([*(f.kind == "texts" for f in layout.fields), *(True for _ in division.listed)], np.int64)
         self.slots = 0
         self.live = 0
 

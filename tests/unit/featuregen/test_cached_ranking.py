@@ -33,6 +33,7 @@ SOURCES: dict[str, Any] = {
     "behavior": {"log": {}},
 }
 HASHED = {"encode": {"hashBuckets": 1000003}}
+KNOWN = {"default": 3}  # so that a share which is missing is not one that is 0
 FEATURES: list[dict[str, Any]] = [
     {"name": "iid", "op": "id", "in": ["item.iid"], **HASHED},
     {"name": "cate", "op": "id", "in": ["item.cate"], "encode": {"hashBuckets": 2**40}},
@@ -42,7 +43,7 @@ FEATURES: list[dict[str, Any]] = [
     {"name": "tail", "op": "combo", "in": ["item.brand", "user.short"], **HASHED},
     {"name": "both", "op": "combo", "in": ["user.uid", "item.cate", "user.short"], **HASHED},
     {"name": "mixed", "op": "combo", "in": ["user.short", "item.brand"], "combo": "mix", **HASHED},
-    {"name": "likes", "op": "lookup", "map": "user.likes", "key": "item.cate"},
+    {"name": "likes", "op": "lookup", "map": "user.likes", "key": "item.cate", **KNOWN},
     {"name": "of_tags", "op": "lookup", "map": "user.likes", "key": "item.tags", "combiner": "max"},
     {"name": "pairs", "op": "match", "map": "user.nested", "pkey": "item.cate", "skey": "item.brand"},
     {
@@ -53,9 +54,30 @@ FEATURES: list[dict[str, Any]] = [
         "skey": "item.brand",
         "combiner": "count",
     },
-    {"name": "of_words", "op": "overlap", "query": "user.words", "title": "item.tags", "method": "query_common_ratio"},
-    {"name": "of_title", "op": "overlap", "query": "user.words", "title": "item.more", "method": "title_common_ratio"},
-    {"name": "one_word", "op": "overlap", "query": "user.words", "title": "item.cate", "method": "query_common_ratio"},
+    {
+        "name": "of_words",
+        "op": "overlap",
+        "query": "user.words",
+        "title": "item.tags",
+        "method": "query_common_ratio",
+        **KNOWN,
+    },
+    {
+        "name": "of_title",
+        "op": "overlap",
+        "query": "user.words",
+        "title": "item.more",
+        "method": "title_common_ratio",
+        **KNOWN,
+    },
+    {
+        "name": "one_word",
+        "op": "overlap",
+        "query": "user.words",
+        "title": "item.cate",
+        "method": "query_common_ratio",
+        **KNOWN,
+    },
     {"name": "seen", "op": "window", "behavior": "log", "by": "item.cate", "windows": ["1s", "1h"]},
     {"name": "clicked", "op": "window", "behavior": "log", "actions": ["click"], "by": "item.cate", "windows": ["1h"]},
     {"name": "again", "op": "window", "behavior": "log", "by": "item.iid", "windows": ["1h"]},
@@ -117,8 +139,8 @@ def test_many_items_of_the_cache_rank_as_they_are(whole: bool, backend: Backend,
         cache.put(_table(cache, items))
         for _ in range(3):
             user = _user(rng, items)
-            chosen = [rng.choice(items) for _ in range(rng.choice([0, 1, 8, 70]))]
-            keys = [item["item.iid"] for item in chosen]
+            chosen = [rng.choice([{}, *items]) for _ in range(rng.choice([0, 1, 8, 70]))]
+            keys = [item.get("item.iid", "unknown") for item in chosen]
             request = request_of(plan, user, chosen)
             expected = engine.rank(**request)
             request.pop("items")

@@ -155,12 +155,8 @@ def _short(step: int, dictionary: int, head: int, size: int) -> int:
 
     Most of them have 16 bytes at most: they never leave the registers.
     """
-    ends, texts, ids, offsets = (
-        get(dictionary, D_ENDS),
-        get(dictionary, D_TEXTS),
-        get(step, T_OUT),
-        get(step, T_OFFSETS),
-    )
+    ends, texts = get(dictionary, D_ENDS), get(dictionary, D_TEXTS)
+    ids, offsets = get(step, T_OUT), get(step, T_OFFSETS)
     codes, stride, default = get(step, T_CODES), get(step, T_STRIDE), get(step, T_DEFAULT)
     buckets, multiplier, total = get(step, T_BUCKETS), get(step, T_MULTIPLIER), nb.int64(0)
     word = U(load_i64(head)) & (_ALL >> U(64 - 8 * size))
