@@ -1,7 +1,7 @@
 """A plan's features of one user with items that lie in the cache: the same bits as if the items had come along.
 
-A run of the item kernels and one of the plan's rest. The first finds the items, copies their records, loads stored outputs
-and computes coded operations; the numbers that it makes are columns of the rest like any other.
+A run of the item kernels and one of the plan's rest. The first finds the items, copies their records, loads stored
+outputs and computes coded operations; the numbers that it makes are columns of the rest like any other.
 """
 
 from collections.abc import Mapping
