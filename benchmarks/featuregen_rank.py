@@ -3,12 +3,13 @@
 All three have computed before what an item alone decides. A request brings the candidates' keys, the user (for ours as
 the Arrow row that a snapshot is, for the peers as Python values) and 200 events. Numbers are compared before anything
 is timed; ids differ by the hash function only. Ours is also timed without the cache, items coming along as Arrow
-columns.
+columns, and in two threads that share a cache.
 
 `python -m benchmarks.featuregen_rank [--smoke|--full]`; the last line is one JSON object.
 """
 
 import os
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -53,6 +54,24 @@ def timed(calls: list[Callable[[int], object]], rounds: int) -> list[list[float]
     return taken
 
 
+def requests_per_s(calls: list[Callable[[int], object]], seconds: float) -> float:
+    """Requests per second of threads that run a call each, for so many seconds."""
+    done = [0] * len(calls)
+    end = time.perf_counter() + seconds
+
+    def run(index: int) -> None:
+        while time.perf_counter() < end:
+            calls[index](done[index])
+            done[index] += 1
+
+    threads = [threading.Thread(target=run, args=(index,)) for index in range(len(calls))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return sum(done) / seconds
+
+
 def main() -> None:
     """Measures and prints."""
     chosen = options(__doc__.splitlines()[0])
@@ -69,9 +88,14 @@ def main() -> None:
     needed = [column.name for column in made.inputs if column.name.startswith("item.")]
     along = [items.select(needed).take(pa.array(request["rows"])) for request in requests]
 
-    def cached(number: int) -> Features:
-        at = number % len(requests)
-        return engine.rank_cached(users[at], keys[at], {}, {}, requests[at]["now_ms"], cache)
+    def of_engine(engine: Engine) -> Callable[[int], Features]:
+        def call(number: int) -> Features:
+            at = number % len(requests)
+            return engine.rank_cached(users[at], keys[at], {}, {}, requests[at]["now_ms"], cache)
+
+        return call
+
+    cached = of_engine(engine)
 
     def plain(number: int) -> Features:
         at = number % len(requests)
@@ -97,6 +121,10 @@ def main() -> None:
     rows = {"compiled plan, cached items": ours_s, "compiled plan, items come along": plain_s}
     for name, seconds in (rows | {"Polars eager, 1 thread": polars_s, "pandas": pandas_s}).items():
         print(f"{name:34s}" + "".join(f"{1e3 * value:10.3f}" for value in np.percentile(seconds, [50, 99, 0])))
+    engines = [of_engine(Engine(made)) for _ in range(2)]
+    seconds = 0.2 if chosen.smoke else 2.0
+    one, two = (requests_per_s(engines[:count], seconds) for count in (1, 2))
+    print(f"one thread ranks {one:,.0f} requests/s, two of them on one cache {two:,.0f}")
     print_result(
         "featuregen_rank",
         summary(ours_s),
@@ -106,6 +134,8 @@ def main() -> None:
         peer_p99_ms=round(1e3 * float(np.percentile(polars_s, 99)), 4),
         ratio_pandas=round(summary(pandas_s).median / summary(ours_s).median, 2),
         ratio_without_cache=round(summary(polars_s).median / summary(plain_s).median, 2),
+        requests_per_s=round(one),
+        two_threads=round(two / one, 2),
     )
 
 
