@@ -100,7 +100,7 @@ class Computing:
             steps.forget()
             self._stamp = 1
         table[steps.combos, T_STAMP] = self._stamp
-        for name, step in steps.events.items():
+        for (name, _), step in steps.events.items():
             codes = event_codes.get(name)
             table[step, T_EVENT_CODES], table[step, T_SIZE] = (
                 (0, 0) if codes is None else (address_of(codes), len(codes))

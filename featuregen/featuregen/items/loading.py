@@ -106,7 +106,7 @@ class Records:
         return self._texts(KEYS, self._codes)
 
     def codes_of(self, field: Field) -> Any:
-        """Returns int32[n], the codes of a text column; no more than 0 where there is no text."""
+        """Returns int32[n], the codes of a text column; no more than 0 where there is no text. They are not copied."""
         return self._codes if field.kind == "key" else self._words(field.at)
 
     def array(self, field: Field) -> pa.Array:

@@ -33,7 +33,8 @@ class Outputs:
         """Makes the block of a request and tells every step where its output belongs."""
         self._rows = rows
         self._block = np.empty((self._bytes + self._bytes_by_row * rows + 7) // 8, np.int64)
-        self._flat[self._fields] = self._fixed + self._by_row * rows + address_of(self._block)
+        self._starts = self._fixed + self._by_row * rows
+        self._flat[self._fields] = self._starts + address_of(self._block)
 
     def make_room(self) -> None:
         """Makes room for as many ids as steps said that they need."""
@@ -47,28 +48,22 @@ class Outputs:
         """Returns the outputs that the steps wrote; the arrays are the caller's to keep."""
         rows, steps, block, result = self._rows, self._steps, self._block, {}
         words, floats = block.view(np.int32), block.view(np.float32)
-        ones = len(steps.ones.names)
-        at = 2 * (ones * rows + sum(self._capacities))
+        starts = iter((self._starts // 4).tolist())
+        singles = [next(starts) // 2 for _ in self._single]
         for name in steps.dense.names:
+            at = next(starts)
             result[name] = Column(rows, values=floats[at : at + rows, None])
-            at += rows
         for _, name, width in steps.wide:
+            at = next(starts)
             result[name] = Column(rows, values=floats[at : at + rows * width].reshape(rows, width))
-            at += rows * width
         totals = self._table[self._single, T_DONE].tolist()
-        start = 0
-        for name, total in zip(steps.ones.names, totals, strict=False):
-            result[name] = Column(rows, block[start : start + total], words[at : at + rows + 1])
-            start += rows
-            at += rows + 1
-        weights = at + len(self._capacities) * (rows + 1)
-        for name, total, capacity in zip(steps.many.names, totals[ones:], self._capacities, strict=True):
-            result[name] = column = Column(rows, block[start : start + total], words[at : at + rows + 1])
+        for name, ids, total in zip((*steps.ones.names, *steps.many.names), singles, totals, strict=True):
+            at = next(starts)
+            result[name] = Column(rows, block[ids : ids + total], words[at : at + rows + 1])
+        for name, total in zip(steps.many.names, totals[len(steps.ones.names) :], strict=True):
             if name in steps.weighted:
-                column.weights = floats[weights : weights + total]
-                weights += capacity
-            start += capacity
-            at += rows + 1
+                at = next(starts)
+                result[name].weights = floats[at : at + total]
         return result
 
     def _place(self) -> None:

@@ -66,7 +66,7 @@ class Region:
 
     def reserve(self, count: int) -> None:
         """Raises FeatureError if there is no room for `count` more elements."""
-        if (self.size + count) * self.array.itemsize > _RESERVED - 64:  # kernels read up to 8 bytes past the end
+        if (self.size + count) * self.array.itemsize > _RESERVED - 64:  # kernels read up to 32 bytes past the end
             raise FeatureError(None, "a column of the item cache is full: 64 GiB", "delete items, then compact")
         if not self._huge and (self.size + count) * self.array.itemsize >= _HUGE_PAGES_FROM:
             self._huge = True

@@ -108,7 +108,7 @@ class StepTable:
         numbers: columns of coded numbers.
         combos: steps that need a buffer for texts.
         maps: steps that need a table.
-        events: column of an attribute that events are counted by -> the step that encodes it.
+        events: column of an attribute that events are counted by, and its dictionary's number -> step that encodes it.
         of_copy, of_codes: (step, field, byte): addresses of fields of the copied records, and of the items' own codes.
     """
 
@@ -117,13 +117,14 @@ class StepTable:
         self._rows: list[dict[int, int]] = []
         self._alive: list[Any] = []
         self.dense, self.ones, self.many, self.numbers = Group(), Group(), Group(), Group()
-        self.events: dict[str, int] = {}
-        self._counts: list[tuple[int, str]] = []
+        self.events: dict[tuple[str, int], int] = {}
+        self._counts: list[tuple[int, tuple[str, int]]] = []
         self.wide: list[tuple[int, str, int]] = []
         self.weighted: set[str] = set()
         self.combos: list[int] = []
         self.maps: list[int] = []
-        self._marks = Region(np.uint8)  # every code has a place in it, also one that is only read by the way
+        self._marks: Region | None = None
+        self._memos: list[Any] = []
         self.of_copy: list[tuple[int, int, int]] = []
         self.of_codes: list[tuple[int, int, int]] = []
         self._types = {column.name: column.type for column in division.plan.columns}
@@ -140,8 +141,8 @@ class StepTable:
         self.table = np.zeros((len(self._rows), STEP_WIDTH), np.int64)
         for row, values in zip(self.table, self._rows, strict=True):
             row[list(values)] = list(values.values())
-        for step, event in self._counts:
-            self.table[step, T_EVENTS] = self.table[self.events[event]].ctypes.data
+        for step, encoded in self._counts:
+            self.table[step, T_EVENTS] = self.table[self.events[encoded]].ctypes.data
 
     def _add(self, kind: int, fields: Mapping[int, int]) -> int:
         self._rows.append({T_KIND: kind, **fields})
@@ -218,6 +219,9 @@ class StepTable:
             self._operand(step, coded.item[1], T_SECOND, T_SECOND_STRIDE, T_SECOND_POOL)
         self.maps.append(step)
         if coded.name == "overlap":
+            self._marks = self._marks or Region(
+                np.uint8
+            )  # for all steps and dictionaries: every code has a place in it
             self._rows[step][T_MARKS] = self._marks.address
             self._rows[step][T_WHOLE] = store.whole_at(store.layout.fields.index(store.field(coded.item[0])))
         if coded.column:
@@ -229,9 +233,9 @@ class StepTable:
         store, operation, index = self.store, coded.operation, self._places
         behavior, output = store.division.plan.behaviors[operation.behavior], operation.output
         event, stamps, now, *action = coded.user
-        if event not in self.events:
-            fields = {T_USER: index[event], T_DICTIONARY: store.numbers[coded.item[0]]}
-            self.events[event] = self._add(ENCODE_EVENTS, fields)
+        encoded = event, store.numbers[coded.item[0]]
+        if encoded not in self.events:
+            self.events[encoded] = self._add(ENCODE_EVENTS, {T_USER: index[event], T_DICTIONARY: encoded[1]})
         texts = [text.encode() for text in operation.actions]
         fields = {
             T_STAMPS: index[stamps],
@@ -248,7 +252,7 @@ class StepTable:
         step = self._add(COUNT, fields)
         self._operand(step, coded.item[0], T_CODES, T_STRIDE, None)
         self.maps.append(step)
-        self._counts.append((step, event))
+        self._counts.append((step, encoded))
         if output.width == 1:
             self.dense.add(output.name, step)
         else:
@@ -261,6 +265,8 @@ class StepTable:
             (_ITEM_PART, 0) if c in coded.item else (self._places[c], self._types[c] is FieldType.INT)
             for c in operation.columns
         ]
+        memo = np.zeros(2 * MEMO_SLOTS, np.int64)
+        self._memos.append(memo)
         fields = {
             T_DICTIONARY: store.numbers[coded.item[0]],
             T_DEFAULT: store.defaults[operation.output.name],
@@ -272,7 +278,7 @@ class StepTable:
             T_PART_COUNT: len(parts),
             T_PREFIX: self._keep(np.frombuffer(operation.prefix.encode() + bytes(8), np.uint8)),
             T_PREFIX_SIZE: len(operation.prefix.encode()),
-            T_SCRATCH: self._keep(np.zeros(2 * MEMO_SLOTS, np.int64)),
+            T_SCRATCH: self._keep(memo),
         }
         step = self._add(COMBO, fields)
         self._operand(step, coded.item[0], T_CODES, T_STRIDE, None)
@@ -285,6 +291,5 @@ class StepTable:
 
     def forget(self) -> None:
         """Empties the combos' memory."""
-        for array in self._alive:
-            if array.size == 2 * MEMO_SLOTS:
-                array[:] = 0
+        for memo in self._memos:
+            memo[:] = 0

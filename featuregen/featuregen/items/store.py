@@ -149,8 +149,10 @@ class Store:
     def append(self, columns: Mapping[str, pa.Array], results: Mapping[str, Column], rows: int) -> int:
         """Writes records that no key leads to yet; returns the slot of the first."""
         first = self.slots
-        self.records.size = first * self.layout.size  # also after a put that failed halfway
+        begun, self.records.size = self.records.size, first * self.layout.size
         self.records.extend(rows * self.layout.size)
+        if begun > first * self.layout.size:  # a put failed halfway: what it wrote is not there
+            self.records.array[first * self.layout.size : begun] = 0
         table = np.zeros((len(self.layout.fields) + len(self.layout.results) + 1, STEP_WIDTH), np.int64)
         table[:, T_N], table[:, T_FIRST] = rows, first
         table[:, T_RECORDS], table[:, T_STRIDE] = self.records.address, self.layout.size
@@ -161,8 +163,8 @@ class Store:
             self._result(step, result, results[result.operation.output.name], held)
         self._lists(table[-1], columns, held)
         run_steps(table, self.dictionaries.table, 0)
-        self._arrow.append(columns, rows)
         self._extend_id_tables()
+        self._arrow.append(columns, rows)
         self.slots += rows
         return first
 

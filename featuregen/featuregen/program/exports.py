@@ -62,7 +62,7 @@ class Exports:
             batch._export_to_c(self.memory)
             children = (ctypes.c_int64 * batch.num_columns).from_address(int(self._batch[_CHILDREN]))
             self._pointers[columns] = np.frombuffer(children, np.int64)[places]
-        for array, address in zip(arrays, self._slots, strict=False):
+        for array, address in zip(arrays, self._slots, strict=True):
             if array is not None:
                 array._export_to_c(address)
 

@@ -19,6 +19,7 @@ from kuberec_runtime.local.resources import Resources
 from kuberec_runtime.train.job import TrainingInput
 
 BACKOFF_S = (1.0, 2.0, 4.0, 8.0, 15.0)
+_GROUP_ENDS_S = 10.0
 
 
 class TrainingFailedError(Exception):
@@ -120,8 +121,7 @@ class TrainingProcess:
     def kill(self) -> None:
         """Kills the attempt's whole process group at once, as a lost node would."""
         if self._process is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
+            _kill_group(self._process.pid)
             self._process.wait()
 
     def stop(self, timeout_s: float = 60.0) -> None:
@@ -133,10 +133,28 @@ class TrainingProcess:
             self._process.wait(timeout_s)
         except subprocess.TimeoutExpired:
             self.kill()
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
+        _kill_group(self._process.pid)
 
     def _outcome(self) -> Outcome | None:
         status = self.status()
         outcome = status.outcome if status else None
         return outcome if outcome and outcome.attempt == self.attempt else None
+
+
+def _kill_group(group: int) -> None:
+    """Kills a process group and waits until none of it lives: a killed process first gives its memory back."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(group, signal.SIGKILL)
+    deadline = time.monotonic() + _GROUP_ENDS_S
+    while _lives(group) and time.monotonic() < deadline:
+        time.sleep(0.02)
+
+
+def _lives(group: int) -> bool:
+    """Says whether a process of a group lives. Those that nobody waits for stay behind as zombies, which do not."""
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            state, _, of_group = stat.read_text().rpartition(")")[2].split()[:3]
+            if int(of_group) == group and state not in "ZX":
+                return True
+    return False

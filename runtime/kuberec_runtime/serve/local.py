@@ -147,34 +147,16 @@ def _wait(running: LocalServing, timeout_s: float) -> None:
     raise ServingFailedError(f"serving did not answer within {timeout_s:g} s; see {running.log}")
 
 
-def _start_ray(ray: Any) -> None:
-    """Starts Ray; again if a busy machine made it miss its own deadline of 30 s."""
-    for left in reversed(range(3)):
-        try:
-            ray.init(
-                address="local",
-                num_cpus=2,
-                include_dashboard=False,
-                log_to_driver=False,
-                object_store_memory=80 * 2**20,
-                _node_ip_address=HOST,
-            )
-            return
-        except Exception:  # Ray raises a bare Exception here
-            ray.shutdown()
-            if not left:
-                raise
-
-
 def main(path: str, port: int) -> None:
     """Runs the application until SIGTERM or SIGINT."""
     import ray
     from ray import serve
 
+    from kuberec_runtime.localray import start_local_ray
     from kuberec_runtime.serve.app import build
 
     arguments: dict[str, Any] = json.loads(Path(path).read_text())
-    _start_ray(ray)
+    start_local_ray(num_cpus=2, log_to_driver=False, object_store_memory=80 * 2**20)
     quiet = {"enable_access_log": False, "log_level": "WARNING"}
     direct = "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT" in os.environ
     serve.start(http_options={"host": HOST, "port": free_port() if direct else port}, logging_config=quiet)

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 
 import ray
 
+from kuberec_runtime.localray import start_local_ray
 from kuberec_runtime.train.fleet import SHARD_RESOURCE, WORKER_RESOURCE
 from kuberec_runtime.train.job import Job
 
@@ -17,20 +18,16 @@ def ray_session(job: Job, local: bool) -> Iterator[None]:
     """Connects on entry, disconnects on exit (a local Ray is shut down)."""
     if local:
         spec = job.training.spec
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         os.environ.setdefault("RAY_DEDUP_LOGS", "0")
-        ray.init(
-            address="local",
+        start_local_ray(
             num_cpus=2,
             resources={
                 SHARD_RESOURCE: float(spec.parameter_servers.replicas),
                 WORKER_RESOURCE: float(spec.workers.replicas),
             },
             object_store_memory=LOCAL_OBJECT_STORE_BYTES,
-            include_dashboard=False,
             log_to_driver=True,
             configure_logging=False,
-            _node_ip_address="127.0.0.1",
         )
     else:
         ray.init(address="auto", log_to_driver=True, configure_logging=False)

@@ -89,13 +89,15 @@ class ShardState:
 
         Raises:
             WireRefused: no such worker, or a newer incarnation was here.
+            Superseded: the shard is closing. The worker is not refused, which would end it for good: it tries again,
+                finds nobody, and takes the shard for lost.
         """
         if not 0 <= worker < self.config.workers:
             raise WireRefused(f"shard {self.config.index} knows workers 0 to {self.config.workers - 1}, not {worker}")
         slot = self._workers[worker]
         with self._rounds.lock, slot.lock, self._barrier:
             if self._over:
-                raise WireRefused(f"shard {self.config.index} is closing")
+                raise Superseded
             if incarnation < slot.incarnation:
                 raise WireRefused(
                     f"incarnation {incarnation} of worker {worker} is stale: {slot.incarnation} has taken its place"

@@ -6,11 +6,13 @@ Kernels take eight elements, rows or bytes at once where they can, so the length
 from random import Random
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
 from featuregen.engine import Backend, Engine, Features
 from featuregen.itemcache import ItemCache
+from featuregen.items.table import COMBO, T_BUFFER, T_CAPACITY, T_KIND
 from featuregen.sources import Sources
 from featuregen.usercolumns import UserColumns
 from tests.unit.featuregen.cases import plan_of, request_of
@@ -169,3 +171,23 @@ def test_lists_that_are_no_longer_whole_keep_what_was_put_before() -> None:
         expected = engine.rank(**request)
         request.pop("items")
         _same(expected, engine.rank_cached(items=[item["item.iid"] for item in items], cache=cache, **request))
+
+
+@pytest.mark.parametrize("columns", [["item.brand", "user.short"], ["user.short", "item.brand"]])
+@pytest.mark.parametrize("size", [6, 40, 400, 440, 480, 700, 900, 1000])
+def test_a_combo_writes_no_further_than_its_buffer(columns: list[str], size: int) -> None:
+    plan = plan_of(SOURCES, [{"name": "f", "op": "combo", "in": columns, **HASHED}])
+    engine, cache = Engine(plan), ItemCache(plan, Sources.model_validate(SOURCES))
+    item = {"item.iid": "k", "item.brand": "b" * 30}
+    cache.put(_table(cache, [item]))
+    request = request_of(plan, {"now": 1, "user.short": "x" * size}, [item])
+    expected = engine.rank(**request)
+    request.pop("items")
+    engine.rank_cached(items=["k"], cache=cache, **request | {"user": {"short": "y"}})
+    assert engine._ranking is not None and engine._ranking._computing is not None
+    table = engine._ranking._computing._table
+    guarded = np.full(8192, 0xAB, np.uint8)
+    (step,) = np.flatnonzero(table[:, T_KIND] == COMBO)
+    table[step, T_BUFFER], capacity = guarded.ctypes.data, int(table[step, T_CAPACITY])
+    _same(expected, engine.rank_cached(items=["k"], cache=cache, **request))
+    assert capacity == 1024 and (guarded[capacity:] == 0xAB).all()

@@ -162,6 +162,28 @@ def test_a_put_that_is_refused_changes_nothing() -> None:
     assert row_of(features, 0)["price"] == [1.0]
 
 
+def test_a_put_that_fails_halfway_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Records of it are written already; those that come into their place have other numbers and maps."""
+    sources = SMALL | {"item": {"key": "iid", "fields": SMALL["item"]["fields"] | {"map": "map<string,float>"}}}
+    plan = plan_of(sources, [*FEATURES, {"name": "map", "op": "lookup", "map": "item.map", "key": "item.cate"}])
+    cache = ItemCache(plan, Sources.model_validate(sources), keep_inputs=True)
+    cache.put(_table(cache, [_item("k1", 1)]))
+    with monkeypatch.context() as patch, pytest.raises(MemoryError):
+        patch.setattr(cache._side, "ids", _out_of_memory)
+        cache.put(_table(cache, [_item("k2", 2) | {"item.price": None, "item.map": {"lost": 1.0}}]))
+    rows = [_item("k3", 3) | {"item.map": {"a": 1.0}}, _item("k4", 4) | {"item.map": {"b": 1.0}}]
+    cache.put(_table(cache, rows))
+    columns = ["item.price", "item.map", "item.tags"]
+    read = cache.read(cache.find(["k3", "k2", "k4", "k1"]), columns)
+    assert read[0].to_pylist() == [3.0, None, 4.0, 1.0]
+    assert read[1].to_pylist() == [[("a", 1.0)], None, [("b", 1.0)], None]
+    assert read[2].to_pylist() == [["t3"] * 2, None, ["t4"] * 2, ["t1"] * 2]
+
+
+def _out_of_memory(*_: object) -> None:
+    raise MemoryError
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_what_was_put_is_given_back(seed: int) -> None:
     """Also what only an item's own outputs are made of, after it was replaced, and after others were forgotten."""

@@ -79,14 +79,17 @@ def _part(step: int, user: int, part: int, scratch: int) -> Any:
 
 @jit
 def _parts_size(step: int, user: int) -> int:
-    """Bytes that the user's parts need, each with its joint; -1 if one is missing: then there is no combination."""
+    """Bytes that the user's parts need, each with its joint; -1 if one is missing: then there is no combination.
+
+    Those behind the item's text are written twice: once by `_prepare`, once behind each text.
+    """
     total = get(step, T_PREFIX_SIZE)
     for part in range(get(step, T_PART_COUNT)):
         if load_i64(get(step, T_PARTS) + _PART * part) != _ITEM_PART:
             _, size = _part(step, user, part, get(step, T_BUFFER))
             if size == 0:
                 return -1
-            total += size + 8
+            total += 2 * size + 16
     return total
 
 
