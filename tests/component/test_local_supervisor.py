@@ -13,7 +13,7 @@ for _ in range(3):
         break
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 memory = bytearray(64 << 20)
-print("ready", flush=True)
+os.write(1, b"ready\\n")
 time.sleep(1000)
 """
 
