@@ -15,6 +15,7 @@ from kuberec_api.training import RowType
 from kuberec_devcluster.services import Redis
 from kuberec_runtime.publish.featurestore import FeatureStore
 from kuberec_runtime.publish.publication import Version
+from kuberec_runtime.serve.answer import Answer
 from kuberec_runtime.serve.errors import NotReady
 from kuberec_runtime.serve.replica import Replica, ReplicaConfig, readable
 from kuberec_runtime.serve.request import JSON, RankRequest, parse
@@ -151,6 +152,11 @@ def test_a_new_row_is_seen_although_its_absence_was_cached(world: World) -> None
     assert np.array_equal(answer.scores["click"], world.scores(features, 2))
 
 
+def _says_that_it_lacks(answer: Answer) -> bool:
+    """Whether Redis missed its deadline of 50 ms, as it may on a busy machine: the answer then says what it lacks."""
+    return bool({"user", "items"} & answer.missing.keys()) or "unread" in answer.missing.get("rows", {})
+
+
 def test_a_swap_under_load_never_mixes_versions(world: World) -> None:
     """Without rows, an answer's scores are a function of the dense weights of one version alone."""
     features = world.features(USER, KEYS, CLICKS, NOW)
@@ -164,8 +170,9 @@ def test_a_swap_under_load_never_mixes_versions(world: World) -> None:
         while not stop.is_set():
             answer = replica.rank(request(replica))
             seen.add(answer.version)
-            if not np.array_equal(answer.scores["click"], expected[answer.version]):
-                wrong.append(answer.version)
+            equal = np.array_equal(answer.scores["click"], expected[answer.version])
+            if not equal and not _says_that_it_lacks(answer):
+                wrong.append((answer.version, answer.missing))
 
     threads = [threading.Thread(target=rank) for _ in range(3)]
     for thread in threads:
