@@ -169,9 +169,10 @@ def test_a_swap_under_load_never_mixes_versions(world: World) -> None:
     def rank() -> None:
         while not stop.is_set():
             answer = replica.rank(request(replica))
+            if _says_that_it_lacks(answer):
+                continue
             seen.add(answer.version)
-            equal = np.array_equal(answer.scores["click"], expected[answer.version])
-            if not equal and not _says_that_it_lacks(answer):
+            if not np.array_equal(answer.scores["click"], expected[answer.version]):
                 wrong.append((answer.version, answer.missing))
 
     threads = [threading.Thread(target=rank) for _ in range(3)]

@@ -77,8 +77,8 @@ class CachedRanking:
         kinds = [0] * shared + [int(column.of_candidate) for column in self._own]
         if self._division.rest.derivations:
             self._derivations.extend(arrays, kinds, rows, 1, {})
+        self._exports.export(arrays, batch, self._user.columns_of_batch, self._user.places)
         try:
-            self._exports.export(arrays, batch, self._user.columns_of_batch, self._user.places)
             made = computing.compute(self._exports.address, event_codes)
             for index, column in enumerate(self._own):
                 if column.name in made:

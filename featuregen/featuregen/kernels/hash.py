@@ -73,12 +73,18 @@ def farm64(text: int, n: int) -> Any:
 
 
 @jit
+def word_of(text: int, size: int) -> Any:
+    """The first 8 bytes of a text of 1 byte or more, the first as the lowest; 0 behind its end."""
+    return load_u64(text) & (_ALL >> U(64 - 8 * min(size, 8)))
+
+
+@jit
 def join_words(head: Any, size: int, text: int, count: int) -> Any:
-    """A text of 1 to 7 bytes, which is `head`, and one of `count` more, 16 together at most, as two words.
+    """A text of 1 to 7 bytes, whose word is `head`, and one of `count` more, 16 together at most, as two words.
 
     What is behind the second text in memory is read, too.
     """
-    low = load_u64(text) & (_ALL >> U(64 - 8 * min(count, 8)))
+    low = word_of(text, count)
     high = load_u64(text + 8) & ((_ALL >> _1) >> U(63 - 8 * max(count - 8, 0)))
     return head | (low << U(8 * size)), (low >> U(64 - 8 * size)) | (high << U(8 * size))
 

@@ -49,7 +49,7 @@ class Exports:
         columns: Any = None,
         places: Any = None,
     ) -> None:
-        """Exports the arrays of a call, which must stay alive until it has ended.
+        """Exports the arrays of a call, which must stay alive until it has ended; all of them or, if it raises, none.
 
         Args:
             arrays: for each column; None if the batch has it, or if it is exported later.
@@ -58,13 +58,17 @@ class Exports:
             places: int64[k], where the batch has them.
         """
         self._pointers[:] = self._own
-        if batch is not None:
-            batch._export_to_c(self.memory)
-            children = (ctypes.c_int64 * batch.num_columns).from_address(int(self._batch[_CHILDREN]))
-            self._pointers[columns] = np.frombuffer(children, np.int64)[places]
-        for array, address in zip(arrays, self._slots, strict=True):
-            if array is not None:
-                array._export_to_c(address)
+        try:
+            if batch is not None:
+                batch._export_to_c(self.memory)
+                children = (ctypes.c_int64 * batch.num_columns).from_address(int(self._batch[_CHILDREN]))
+                self._pointers[columns] = np.frombuffer(children, np.int64)[places]
+            for array, address in zip(arrays, self._slots, strict=True):
+                if array is not None:
+                    array._export_to_c(address)
+        except BaseException:
+            self.release()
+            raise
 
     def add(self, column: int, array: pa.Array) -> None:
         """Exports the array of a column that was left out."""

@@ -125,15 +125,13 @@ class TrainingProcess:
             self._process.wait()
 
     def stop(self, timeout_s: float = 60.0) -> None:
-        """Asks for a last cut and waits; kills what does not end in time."""
+        """Asks for a last cut and waits; kills what does not end in time, and what it leaves behind."""
         if self._process is None or self._process.poll() is not None:
             return
         self._process.terminate()
-        try:
+        with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout_s)
-        except subprocess.TimeoutExpired:
-            self.kill()
-        _kill_group(self._process.pid)
+        self.kill()
 
     def _outcome(self) -> Outcome | None:
         status = self.status()

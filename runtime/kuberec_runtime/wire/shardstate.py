@@ -89,8 +89,7 @@ class ShardState:
 
         Raises:
             WireRefused: no such worker, or a newer incarnation was here.
-            Superseded: the shard is closing. The worker is not refused, which would end it for good: it tries again,
-                finds nobody, and takes the shard for lost.
+            Superseded: the shard is closing: refused, a worker would not come again and find that it is lost.
         """
         if not 0 <= worker < self.config.workers:
             raise WireRefused(f"shard {self.config.index} knows workers 0 to {self.config.workers - 1}, not {worker}")

@@ -47,6 +47,7 @@ from featuregen.kernels.hash import (
     fingerprint_cat,
     hash_text,
     join_words,
+    word_of,
 )
 from featuregen.kernels.lanes import prefetch
 from featuregen.kernels.memory import (
@@ -63,7 +64,6 @@ from featuregen.kernels.memory import (
 )
 
 U = np.uint64
-_ALL = U(0xFFFFFFFFFFFFFFFF)
 _PART, _ITEM_PART = 16, -1
 
 
@@ -162,7 +162,7 @@ def _short(step: int, dictionary: int, head: int, size: int) -> int:
     ids, offsets = get(step, T_OUT), get(step, T_OFFSETS)
     codes, stride, default = get(step, T_CODES), get(step, T_STRIDE), get(step, T_DEFAULT)
     buckets, multiplier, total = get(step, T_BUCKETS), get(step, T_MULTIPLIER), nb.int64(0)
-    word = U(load_i64(head)) & (_ALL >> U(64 - 8 * size))
+    word = word_of(head, size)
     for row in range(get(step, T_N)):
         code, found = load_i32(codes + stride * row), default
         if code > 0:
@@ -204,7 +204,7 @@ def combo(step: int, dictionaries: int, user: int) -> None:
         return
     if fixed >= 0:
         tail, head, end, mixed = _prepare(step, user)
-    if not remembers:
+    if fixed >= 0 and not remembers:
         _bring(codes, stride, rows, ends, texts)
     store_i32(offsets, 0)
     if fixed >= 0 and not mix and std == 0 and head == tail and 0 < end - head < 8:

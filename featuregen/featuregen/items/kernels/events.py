@@ -7,7 +7,7 @@ import numba as nb
 import numpy as np
 
 from featuregen.items.kernels.tables import ENTRY, clear_table, dictionary_of, slot_of
-from featuregen.items.kernels.texts import code_of, hash_texts
+from featuregen.items.kernels.texts import hash_texts, hashed_code
 from featuregen.items.table import (
     T_ACTION_COUNT,
     T_ACTIONS,
@@ -93,9 +93,7 @@ def encode_events(step: int, dictionaries: int, user: int) -> None:
     codes = hashes + 8 * count
     hash_texts(dictionary, child(words, 0), first, count, hashes)
     for event in range(count):
-        text, size = text_at(child(words, 0), first + event)
-        found = code_of(dictionary, text, size, U(load_i64(hashes + 8 * event))) if size > 0 else nb.int64(0)
-        store_i32(codes + 4 * event, found)
+        store_i32(codes + 4 * event, hashed_code(dictionary, child(words, 0), first, event, hashes))
     put(step, T_CODES, codes)
     put(step, T_DONE, count)
 

@@ -21,8 +21,8 @@ from featuregen.items.kernels.tables import (
     store_number,
 )
 from featuregen.items.kernels.texts import (
-    code_of,
     hash_texts,
+    hashed_code,
 )
 from featuregen.items.table import (
     T_CODES,
@@ -44,7 +44,6 @@ from featuregen.kernels.arrow import (
     entry,
     float_at,
     list_span,
-    text_at,
     user_array,
 )
 from featuregen.kernels.layout import (
@@ -75,17 +74,14 @@ def _fill(dictionary: int, table: int, mask: int, array: int, row: int, above: i
     entries = child(array, 0)
     keys, values = child(entries, 0), child(entries, 1)
     first, last = list_span(array, row)
-    hash_texts(dictionary, keys, entry(entries, first), last - first, hashes)
-    for index in range(first, last):
-        element = entry(entries, index)
-        text, size = text_at(keys, element)
-        code = nb.int64(0)
-        if size > 0:
-            code = code_of(dictionary, text, size, U(load_i64(hashes + 8 * (index - first))))
+    begin = entry(entries, first)
+    hash_texts(dictionary, keys, begin, last - first, hashes)
+    for index in range(last - first):
+        code = hashed_code(dictionary, keys, begin, index, hashes)
         if code > 0:
             place = slot_of(table, mask, above | code)
             store_i64(place, above | code)
-            store_f64(place + 8, float_at(values, element))
+            store_f64(place + 8, float_at(values, begin + index))
 
 
 @jit
@@ -157,19 +153,15 @@ def _fill_nested(outer_texts: int, inner_texts: int, table: int, mask: int, arra
     entries = child(array, 0)
     keys, inner = child(entries, 0), child(entries, 1)
     first, last = list_span(array, 0)
-    hash_texts(outer_texts, keys, entry(entries, first), last - first, hashes)
-    of_inner = hashes + 8 * (last - first)
-    for index in range(last - 1, first - 1, -1):
-        element = entry(entries, index)
-        text, size = text_at(keys, element)
-        above = nb.int64(0)
-        if size > 0:
-            above = code_of(outer_texts, text, size, U(load_i64(hashes + 8 * (index - first)))) << 32
+    begin, of_inner = entry(entries, first), hashes + 8 * (last - first)
+    hash_texts(outer_texts, keys, begin, last - first, hashes)
+    for index in range(last - first - 1, -1, -1):
+        above = hashed_code(outer_texts, keys, begin, index, hashes) << 32
         if above > 0:
             place = slot_of(table, mask, above)
             if load_i64(place) == 0:
                 store_i64(place, above)  # its number stays missing
-                _fill(inner_texts, table, mask, inner, element, above, of_inner)
+                _fill(inner_texts, table, mask, inner, begin + index, above, of_inner)
 
 
 @jit

@@ -199,6 +199,15 @@ def hash_texts(dictionary: int, words: int, first: int, count: int, hashes: int)
 
 
 @jit
+def hashed_code(dictionary: int, words: int, first: int, index: int, hashes: int) -> int:
+    """Code of one of the texts that `hash_texts` hashed, -1 if there is none, 0 if it is empty."""
+    text, size = text_at(words, first + index)
+    if size == 0:
+        return 0
+    return code_of(dictionary, text, size, U(load_i64(hashes + 8 * index)))
+
+
+@jit
 def follow(step: int) -> None:
     """Writes the slot of the record of each key's code, 0 if there is none; and to CODES the code, then -1.
 
